@@ -1,0 +1,73 @@
+import { createRequire } from 'node:module'
+
+/**
+ * The system calls that Node.js does not offer, from `native/*.c` (built by `make build` to build/hull.node).
+ * Only `src/host` imports this file. Failed calls throw an `Error` with `code` ('ENOENT'), `errno` and `syscall`,
+ * as Node's own do. Every descriptor is opened O_CLOEXEC. Calls that return a promise run on a thread.
+ */
+export interface Native {
+  // mounts -------------------------------------------------------------------------------------------
+  /** mount(2). `flags` are MS_* bits. */
+  mount(source: string, target: string, fstype: string, flags: number, data: string): void
+  /** mount(2) with the working directory set to `cwd` for the call alone (its own thread, CLONE_FS), so that
+   *  relative paths in overlay options stay under the page-size limit of mount data. */
+  mountAt(cwd: string, source: string, target: string, fstype: string, flags: number, data: string): Promise<void>
+  /** umount2(2). `flags` are MNT_* / UMOUNT_* bits. */
+  umount(target: string, flags: number): void
+
+  // paths below a root that somebody else controls --------------------------------------------------------
+  /** openat2(2) of `path` with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS against the directory `root`: symbolic links
+   *  resolve as they would after chroot(root). Returns the descriptor. */
+  openInRoot(root: string, path: string, flags: number, mode: number): number
+
+  // network ----------------------------------------------------------------------------------------------
+  /** A new network namespace with `lo` up, kept alive by a bind mount on `path` (the file is made). */
+  netnsCreate(path: string): Promise<void>
+  /** Detaches and unlinks what {@link netnsCreate} made. No error when it is gone. */
+  netnsDelete(path: string): void
+  /** Creates a bridge and brings it up. EEXIST when the name is taken. */
+  bridgeCreate(name: string): void
+  /** Deletes any link. No error when it is gone. */
+  linkDelete(name: string): void
+  /** Sets administrative state, MTU (0: leave), hardware address ('' : leave). */
+  linkSet(name: string, up: boolean, mtu: number, mac: string): void
+  /** Replaces the IPv4 address of a link (SIOCSIFADDR + netmask). */
+  addressSet(name: string, address: string, prefixLength: number): void
+  /** SIOCBRADDIF. */
+  bridgeAddPort(bridge: string, name: string): void
+  /** A veth pair: `name` stays here, the peer is made inside the namespace at `netns` with the name `peer`. */
+  vethCreate(name: string, peer: string, netns: string, mtu: number): Promise<void>
+  /** Inside the namespace at `netns`: set MAC and IPv4 address on `name`, bring it up, default route via `gateway` ('' : none). */
+  netnsConfigure(netns: string, name: string, mac: string, address: string, prefixLength: number, gateway: string): Promise<void>
+  /** Opens a tap device with IFF_NO_PI | IFF_VNET_HDR (not persistent: it lives as long as the descriptor or a dup of it). */
+  tapOpen(name: string): number
+
+  // streams that Node cannot read -------------------------------------------------------------------------
+  /**
+   * Connects to conmon's attach socket (SOCK_SEQPACKET; first byte of a packet: 2 stdout, 3 stderr) and returns one end of a
+   * SOCK_STREAM socketpair that a thread bridges to it. Container output arrives there in Docker's multiplexed framing
+   * (8-byte header: stream 1|2, 0,0,0, length u32 big-endian), or raw when `raw`. What is written goes to the container's
+   * stdin; shutdown(SHUT_WR) is passed on as end of input. Paths longer than sun_path work (connect by /proc/self/fd).
+   */
+  conmonAttach(socketPath: string, raw: boolean): Promise<number>
+  /** Listens on `socketPath`, waits (at most `timeoutMs`) for one SCM_RIGHTS message as OCI runtimes send to --console-socket, unlinks the path,
+   *  and returns the pseudo-terminal's master. */
+  receiveConsole(socketPath: string, timeoutMs: number): Promise<number>
+  /** Bridges a pseudo-terminal master to a SOCK_STREAM socketpair on a thread and returns our end. EIO from the master is end of
+   *  file. The master itself is not closed (resize needs it). */
+  bridgePty(master: number): number
+  /** TIOCSWINSZ. */
+  ttyResize(fd: number, rows: number, columns: number): void
+
+  // processes -----------------------------------------------------------------------------------------------
+  /** kill(2) that tells whether the process was there (false: ESRCH). */
+  kill(pid: number, signal: number): boolean
+  /** A descriptor's close-on-exec bit is cleared or set. */
+  setCloexec(fd: number, on: boolean): void
+  /** flock(2) LOCK_EX | LOCK_NB on a descriptor: false when another holds it. */
+  tryLock(fd: number): boolean
+}
+
+const require = createRequire(import.meta.url)
+/** The loaded addon. `build/hull.node` lies two folders above `dist/host` and `src/host`. */
+export const native: Native = require('../../build/hull.node') as Native

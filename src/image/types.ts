@@ -1,0 +1,86 @@
+import type { Readable } from 'node:stream'
+
+/** OCI image-spec config, the fields that Docker shows and uses. Everything in it is hostile input, validated on the way in. */
+export interface ImageConfig {
+  User?: string
+  ExposedPorts?: Record<string, object>
+  Env?: string[]
+  Entrypoint?: string[]
+  Cmd?: string[]
+  Volumes?: Record<string, object>
+  WorkingDir?: string
+  Labels?: Record<string, string>
+  StopSignal?: string
+  Shell?: string[]
+  Healthcheck?: { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number }
+  OnBuild?: string[]
+}
+
+/** A stored image. */
+export interface Image {
+  /** 'sha256:…' digest of the config blob: Docker's image ID. */
+  id: string
+  architecture: string
+  os: string
+  variant?: string
+  created: string
+  author?: string
+  config: ImageConfig
+  /** Uncompressed layer digests, lowest first (OCI rootfs.diff_ids). */
+  diffIds: string[]
+  history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[]
+  /** 'busybox:latest', familiar form. */
+  repoTags: string[]
+  /** 'busybox@sha256:…', familiar form. */
+  repoDigests: string[]
+  /** Bytes on disk of all layers, unpacked. */
+  size: number
+}
+
+/** Docker's JSON message on pull, load and import streams (moby pkg/jsonmessage). */
+export interface ProgressMessage {
+  status?: string
+  id?: string
+  progressDetail?: { current?: number; total?: number }
+  progress?: string
+  stream?: string
+  error?: string
+  errorDetail?: { message: string; code?: number }
+  aux?: unknown
+}
+
+/** Credentials, from the X-Registry-Auth header. */
+export interface RegistryAuth {
+  username?: string
+  password?: string
+  identitytoken?: string
+  registrytoken?: string
+}
+
+/** A root file system for a container. */
+export interface ImageRoot {
+  /** Absolute directories, lowest first. */
+  layers: string[]
+  /** OCI ChainID of the top layer. */
+  chainId: string
+}
+
+/** Everything the engine does with images. Errors are HullErrors in Docker's words. */
+export interface ImageService {
+  /** By name ('busybox', 'repo:tag', 'repo@sha256:…'), by ID or by unambiguous ID prefix. 404 'No such image: …'. */
+  get(reference: string): Promise<Image>
+  list(): Promise<Image[]>
+  tag(reference: string, repo: string, tag: string): Promise<void>
+  /** Untags, and deletes when nothing refers to it. 409 when `usedBy` names containers and not `force`. Returns Docker's rows. */
+  remove(reference: string, options: { force: boolean; noprune: boolean; usedBy: (imageId: string) => { id: string; running: boolean }[] }): Promise<({ Untagged: string } | { Deleted: string })[]>
+  /** Docker's progress goes to `onProgress`; rejects with 404 'pull access denied …' / 'manifest for … not found', 401, 500. */
+  pull(reference: string, options: { platform?: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image>
+  /** docker-archive and OCI layout tars, plain, gzip or zstd. */
+  load(tar: Readable, options: { onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image[]>
+  /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL). */
+  import(tar: Readable, options: { repo?: string; tag?: string; message?: string; changes: string[]; platform?: string }): Promise<Image>
+  /** Directories for overlayfs. Kept as long as the image or `hold`er exists. */
+  rootfs(imageId: string): Promise<ImageRoot>
+  /** Removes what no image refers to: interrupted unpacks, orphan layers and EROFS files. Called at start. `inUse`: chain ids of containers. */
+  collectGarbage(inUse: ReadonlySet<string>): Promise<void>
+}

@@ -1,0 +1,23 @@
+import { defineConfig } from 'vitest/config'
+
+// Three projects, because they need different things: `unit` runs anywhere, `integration` and `behaviour`
+// need root and the real kernel, and must not share the machine with one another.
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        test: {
+          name: 'integration', include: ['test/integration/**/*.test.ts'],
+          testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'behaviour', include: ['test/behaviour/**/*.test.ts'],
+          testTimeout: 120_000, hookTimeout: 180_000, fileParallelism: false,
+        },
+      },
+    ],
+  },
+})
