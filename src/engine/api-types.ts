@@ -2,6 +2,7 @@ import type { Duplex, Readable } from 'node:stream'
 import type { Facts, Isolation, SandboxStats, TopResult } from '../sandbox/types.js'
 import type { Image, ImageConfig, ProgressMessage, RegistryAuth } from '../image/types.js'
 import type { ContainerConfig, HostConfig } from './config-types.js'
+import type { EngineEvent } from './events.js'
 
 export type * from './config-types.js'
 
@@ -213,7 +214,8 @@ export interface ContainerDetails {
 /**
  * A stream to a container or an exec session. `duplex` reads output (raw with a tty, else in Docker's 8-byte framing, both streams: the API filters)
  * and takes stdin. The API ends its writable half when the client has ended its own; whether that closes the container's stdin (StdinOnce)
- * is the engine's matter. Output ends when the process has ended and all was read. `destroy()` detaches and leaves the process alone.
+ * is the engine's matter (Docker ends an attach whose stdin ended when it did not close the container's). Output ends when the process has
+ * ended and all was read; an exec session's exit code is known to `inspect` before that. `destroy()` detaches and leaves the process alone.
  */
 export interface AttachedStream {
   tty: boolean
@@ -524,25 +526,14 @@ export interface EngineInfo {
   warnings: string[]
 }
 
-export type EventType = 'container' | 'image' | 'network' | 'volume' | 'daemon' | 'builder'
-
-/** One event. */
-export interface EngineEvent {
-  type: EventType
-  /** 'create', 'start', 'die', 'exec_start: sh -c …', … */
-  action: string
-  /** Object's ID (name for volumes, reference for images). */
-  id: string
-  attributes: Record<string, string>
-  /** Nanoseconds since the epoch. */
-  timeNano: bigint
-}
+export type { EngineEvent } from './events.js'
 
 export type EventFilter = 'container' | 'daemon' | 'event' | 'image' | 'label' | 'network' | 'plugin' | 'scope' | 'type' | 'volume' | 'builder' | 'config' | 'node' | 'secret' | 'service'
 
 export interface SystemEngine {
   info(): Promise<EngineInfo>
-  /** Kept events since `since` (nanoseconds), then live ones until `until` (in the past: ends at once) or the client goes. */
+  /** An iterable must not queue without bound for a client that does not read: end it instead.
+   *  Kept events since `since` (nanoseconds), then live ones until `until` (in the past: ends at once) or the client goes. */
   events(request: { since?: bigint; until?: bigint; filters: Filters<EventFilter>; signal: AbortSignal }): AsyncIterable<EngineEvent>
   /** 401 when the registry refuses. */
   auth(request: { username: string; password: string; serverAddress: string; identityToken: string }): Promise<{ status: string; identityToken: string }>
