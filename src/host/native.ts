@@ -1,9 +1,10 @@
 import { createRequire } from 'node:module'
 
 /**
- * The system calls that Node.js does not offer, from `native/*.c` (built by `make build` to build/hull.node).
+ * The system calls that Node.js does not offer, from `native/*.c` (built by `make -C native` to build/hull.node).
  * Only `src/host` imports this file. Failed calls throw an `Error` with `code` ('ENOENT'), `errno` and `syscall`,
- * as Node's own do. Every descriptor is opened O_CLOEXEC. Calls that return a promise run on a thread.
+ * as Node's own do; bad arguments throw TypeError or RangeError. Every descriptor is opened O_CLOEXEC. Calls that return a promise run on a
+ * thread of their own.
  */
 export interface Native {
   // mounts -------------------------------------------------------------------------------------------
@@ -31,12 +32,13 @@ export interface Native {
   linkDelete(name: string): void
   /** Sets administrative state, MTU (0: leave), hardware address ('' : leave). */
   linkSet(name: string, up: boolean, mtu: number, mac: string): void
-  /** Replaces the IPv4 address of a link (SIOCSIFADDR + netmask). */
+  /** The link's IPv4 addresses become this one. Left untouched when it has it already. */
   addressSet(name: string, address: string, prefixLength: number): void
-  /** SIOCBRADDIF. */
+  /** Makes a link a port of a bridge (IFLA_MASTER). */
   bridgeAddPort(bridge: string, name: string): void
-  /** A veth pair: `name` stays here, the peer is made inside the namespace at `netns` with the name `peer`. */
-  vethCreate(name: string, peer: string, netns: string, mtu: number): Promise<void>
+  /** A veth pair: `name` stays here, the peer is made inside the namespace at `netns` with the name `peer`. With `bridge`, `name` is born
+   *  up and as that bridge's port, in the same request. `mtu` 0: the kernel's default. */
+  vethCreate(name: string, peer: string, netns: string, mtu: number, bridge?: string): Promise<void>
   /** Inside the namespace at `netns`: set MAC and IPv4 address on `name`, bring it up, default route via `gateway` ('' : none). */
   netnsConfigure(netns: string, name: string, mac: string, address: string, prefixLength: number, gateway: string): Promise<void>
   /** Opens a tap device with IFF_NO_PI | IFF_VNET_HDR (not persistent: it lives as long as the descriptor or a dup of it). */
@@ -50,7 +52,7 @@ export interface Native {
    * stdin; shutdown(SHUT_WR) is passed on as end of input. Paths longer than sun_path work (connect by /proc/self/fd).
    */
   conmonAttach(socketPath: string, raw: boolean): Promise<number>
-  /** Listens on `socketPath`, waits (at most `timeoutMs`) for one SCM_RIGHTS message as OCI runtimes send to --console-socket, unlinks the path,
+  /** Listens on `socketPath` (already when the call returns its promise: start the runtime then), waits (at most `timeoutMs`) for one SCM_RIGHTS message as OCI runtimes send to --console-socket, unlinks the path,
    *  and returns the pseudo-terminal's master. */
   receiveConsole(socketPath: string, timeoutMs: number): Promise<number>
   /** Bridges a pseudo-terminal master to a SOCK_STREAM socketpair on a thread and returns our end. EIO from the master is end of
@@ -62,6 +64,9 @@ export interface Native {
   // processes -----------------------------------------------------------------------------------------------
   /** kill(2) that tells whether the process was there (false: ESRCH). */
   kill(pid: number, signal: number): boolean
+  /** The same by pidfd_send_signal(2), only if the process's start time (/proc/PID/stat, field 22) is `startTime`: no race with
+   *  the reuse of pids. False: it is gone, or another has its number. */
+  killIf(pid: number, startTime: number, signal: number): boolean
   /** A descriptor's close-on-exec bit is cleared or set. */
   setCloexec(fd: number, on: boolean): void
   /** flock(2) LOCK_EX | LOCK_NB on a descriptor: false when another holds it. */

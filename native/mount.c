@@ -1,0 +1,98 @@
+/* mount(2), umount2(2), and a mount with a working directory of its own. */
+#include "common.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* The kernel copies one page of mount data and cuts off the rest without a word (copy_mount_options in fs/namespace.c):
+ * an overlay would lose its last layers. */
+static bool data_fits(const char *data) { return strlen(data) < (size_t)sysconf(_SC_PAGESIZE); }
+
+/* MS_* bits; the sign bit is MS_NOUSER, the kernel's own. */
+static bool arg_flags(napi_env env, napi_value value, unsigned long *out) {
+  int64_t flags;
+  if (!arg_integer(env, value, "flags", 0, INT32_MAX, &flags)) return false;
+  *out = (unsigned long)flags;
+  return true;
+}
+
+static int do_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
+  if (!data_fits(data)) {
+    errno = E2BIG;
+    return -1;
+  }
+  return mount(source, target, *type ? type : NULL, flags, *data ? data : NULL);
+}
+
+static napi_value js_mount(napi_env env, napi_callback_info info) {
+  napi_value argv[5];
+  AUTO_FREE source = NULL;
+  AUTO_FREE target = NULL;
+  AUTO_FREE type = NULL;
+  AUTO_FREE data = NULL;
+  unsigned long flags;
+  if (!arg_all(env, info, 5, argv) || !arg_string(env, argv[0], "source", &source) ||
+      !arg_string(env, argv[1], "target", &target) || !arg_string(env, argv[2], "fstype", &type) ||
+      !arg_flags(env, argv[3], &flags) || !arg_string(env, argv[4], "data", &data))
+    return NULL;
+  if (do_mount(source, target, type, flags, data) < 0) return error_throw(env, errno, "mount", target);
+  return value_undefined(env);
+}
+
+struct mount_task {
+  struct task task;
+  char *cwd, *source, *target, *type, *data;
+  unsigned long flags;
+};
+
+static void mount_drop(struct task *task) {
+  struct mount_task *self = (struct mount_task *)task;
+  free(self->cwd);
+  free(self->source);
+  free(self->target);
+  free(self->type);
+  free(self->data);
+}
+
+static void mount_run(struct task *task) {
+  struct mount_task *self = (struct mount_task *)task;
+  /* Threads of a process share the working directory; this one stops sharing before it moves. */
+  if (unshare(CLONE_FS) < 0) return task_fail(task, errno, "unshare", NULL);
+  if (chdir(self->cwd) < 0) return task_fail(task, errno, "chdir", self->cwd);
+  if (do_mount(self->source, self->target, self->type, self->flags, self->data) < 0)
+    task_fail(task, errno, "mount", self->target);
+}
+
+static napi_value js_mount_at(napi_env env, napi_callback_info info) {
+  napi_value argv[6];
+  if (!arg_all(env, info, 6, argv)) return NULL;
+  struct mount_task *self = task_new(env, sizeof *self, mount_run, mount_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "cwd", &self->cwd) || !arg_string(env, argv[1], "source", &self->source) ||
+      !arg_string(env, argv[2], "target", &self->target) || !arg_string(env, argv[3], "fstype", &self->type) ||
+      !arg_flags(env, argv[4], &self->flags) || !arg_string(env, argv[5], "data", &self->data)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+static napi_value js_umount(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  AUTO_FREE target = NULL;
+  int flags;
+  if (!arg_all(env, info, 2, argv) || !arg_string(env, argv[0], "target", &target) ||
+      !arg_int(env, argv[1], "flags", 0, 15, &flags))
+    return NULL;
+  if (umount2(target, flags) < 0) return error_throw(env, errno, "umount", target);
+  return value_undefined(env);
+}
+
+bool mount_register(napi_env env, napi_value exports) {
+  static const struct function functions[] = {{"mount", js_mount}, {"mountAt", js_mount_at}, {"umount", js_umount}};
+  return functions_register(env, exports, functions, COUNT(functions));
+}

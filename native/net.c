@@ -1,0 +1,265 @@
+/* Network namespaces, links and addresses, without a process. */
+#include "common.h"
+#include "rtnl.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* What the kernel takes as a name (dev_valid_name), and nothing that it would expand (%d) or read as an alias (:). */
+static bool arg_link(napi_env env, napi_value value, const char *argument, char **out) {
+  if (!arg_string(env, value, argument, out)) return false;
+  size_t length = strlen(*out);
+  if (length > 0 && length < IFNAMSIZ && strcmp(*out, ".") != 0 && strcmp(*out, "..") != 0 &&
+      strpbrk(*out, "/:% \t\n\v\f\r") == NULL)
+    return true;
+  free(*out);
+  *out = NULL;
+  return arg_invalid(env, argument, "must be a network interface name of 1 to 15 characters");
+}
+
+/* '' gives false in *given. */
+static bool arg_mac(napi_env env, napi_value value, bool *given, uint8_t mac[6]) {
+  AUTO_FREE text = NULL;
+  if (!arg_string(env, value, "mac", &text)) return false;
+  *given = *text != '\0';
+  if (!*given) return true;
+  int end = 0;
+  if (strlen(text) == 17 && strspn(text, "0123456789abcdefABCDEF:") == 17 &&
+      sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5], &end) == 6 &&
+      end == 17)
+    return true;
+  return arg_invalid(env, "mac", "must be a hardware address such as 02:42:ac:11:00:02");
+}
+
+static bool arg_ipv4(napi_env env, napi_value value, const char *name, bool optional, uint32_t *out) {
+  AUTO_FREE text = NULL;
+  *out = 0;
+  if (!arg_string(env, value, name, &text)) return false;
+  if (optional && !*text) return true;
+  struct in_addr address;
+  if (inet_pton(AF_INET, text, &address) != 1) return arg_invalid(env, name, "must be a dotted IPv4 address");
+  *out = address.s_addr;
+  return true;
+}
+
+static bool arg_mtu(napi_env env, napi_value value, int *out) { return arg_int(env, value, "mtu", 0, 65535, out); }
+
+/* ---- namespaces ---- */
+
+struct netns_task {
+  struct task task;
+  char *netns, *name, *peer, *bridge;
+  bool has_mac;
+  uint8_t mac[6];
+  uint32_t address, gateway;
+  int prefix, mtu;
+};
+
+static void netns_drop(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  free(self->netns);
+  free(self->name);
+  free(self->peer);
+  free(self->bridge);
+}
+
+/* In the calling thread: a new namespace with lo up, mounted on `path`, an existing file. */
+static void netns_mount_new(struct task *task, const char *path) {
+  if (unshare(CLONE_NEWNET) < 0) return task_fail(task, errno, "unshare", NULL);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return task_fail(task, errno, "socket", NULL);
+  int error = rtnl_link_set(socket, "lo", true, 0, NULL);
+  if (error) return task_fail(task, error, "netlink", "lo");
+  if (mount("/proc/thread-self/ns/net", path, NULL, MS_BIND, NULL) < 0) task_fail(task, errno, "mount", path);
+}
+
+static void netns_create_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE file = open(self->netns, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0);
+  if (file < 0) return task_fail(task, errno, "open", self->netns);
+  netns_mount_new(task, self->netns);
+  if (task->error) unlink(self->netns);
+}
+
+static napi_value js_netns_create(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  if (!arg_all(env, info, 1, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, netns_create_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "path", &self->netns)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+static napi_value js_netns_delete(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE path = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_string(env, argv[0], "path", &path)) return NULL;
+  /* EINVAL: not a mount point (any more). The loop: somebody may have mounted twice. */
+  while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+  }
+  if (errno != EINVAL && errno != ENOENT && errno != ENOTDIR) return error_throw(env, errno, "umount", path);
+  if (unlink(path) < 0 && errno != ENOENT && errno != ENOTDIR) return error_throw(env, errno, "unlink", path);
+  return value_undefined(env);
+}
+
+static void veth_create_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  int bridge = 0;
+  if (self->bridge && !(bridge = (int)if_nametoindex(self->bridge)))
+    return task_fail(task, errno, "if_nametoindex", self->bridge);
+  AUTO_CLOSE netns = open(self->netns, O_RDONLY | O_CLOEXEC);
+  if (netns < 0) return task_fail(task, errno, "open", self->netns);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return task_fail(task, errno, "socket", NULL);
+  int error = rtnl_veth_create(socket, self->name, self->peer, netns, (uint32_t)self->mtu, bridge);
+  if (error) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_veth_create(napi_env env, napi_callback_info info) {
+  napi_value argv[5];
+  if (!arg_all(env, info, 5, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, veth_create_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_link(env, argv[0], "name", &self->name) || !arg_link(env, argv[1], "peer", &self->peer) ||
+      !arg_string(env, argv[2], "netns", &self->netns) || !arg_mtu(env, argv[3], &self->mtu) ||
+      (!arg_undefined(env, argv[4]) && !arg_link(env, argv[4], "bridge", &self->bridge))) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+static void netns_configure_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE netns = open(self->netns, O_RDONLY | O_CLOEXEC);
+  if (netns < 0) return task_fail(task, errno, "open", self->netns);
+  if (setns(netns, CLONE_NEWNET) < 0) return task_fail(task, errno, "setns", self->netns);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return task_fail(task, errno, "socket", NULL);
+  int link = (int)if_nametoindex(self->name);
+  if (!link) return task_fail(task, errno, "if_nametoindex", self->name);
+  int error = rtnl_link_set(socket, self->name, true, 0, self->has_mac ? self->mac : NULL);
+  if (!error) error = rtnl_address_replace(socket, self->name, self->address, (uint8_t)self->prefix);
+  if (!error && self->gateway) error = rtnl_default_route(socket, link, self->gateway);
+  if (error) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_netns_configure(napi_env env, napi_callback_info info) {
+  napi_value argv[6];
+  if (!arg_all(env, info, 6, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, netns_configure_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "netns", &self->netns) || !arg_link(env, argv[1], "name", &self->name) ||
+      !arg_mac(env, argv[2], &self->has_mac, self->mac) || !arg_ipv4(env, argv[3], "address", false, &self->address) ||
+      !arg_int(env, argv[4], "prefixLength", 0, 32, &self->prefix) ||
+      !arg_ipv4(env, argv[5], "gateway", true, &self->gateway)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+/* ---- links of this namespace ---- */
+
+static napi_value finish(napi_env env, int error, const char *name) {
+  return error ? error_throw(env, error, "netlink", name) : value_undefined(env);
+}
+
+static napi_value js_bridge_create(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_bridge_create(socket, name), name);
+}
+
+static napi_value js_link_delete(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  int error = rtnl_link_delete(socket, name);
+  return finish(env, error == ENODEV ? 0 : error, name);
+}
+
+static napi_value js_link_set(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  AUTO_FREE name = NULL;
+  bool up, has_mac;
+  int mtu;
+  uint8_t mac[6];
+  if (!arg_all(env, info, 4, argv) || !arg_link(env, argv[0], "name", &name) || !arg_bool(env, argv[1], "up", &up) ||
+      !arg_mtu(env, argv[2], &mtu) || !arg_mac(env, argv[3], &has_mac, mac))
+    return NULL;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_link_set(socket, name, up, (uint32_t)mtu, has_mac ? mac : NULL), name);
+}
+
+static napi_value js_address_set(napi_env env, napi_callback_info info) {
+  napi_value argv[3];
+  AUTO_FREE name = NULL;
+  uint32_t address;
+  int prefix;
+  if (!arg_all(env, info, 3, argv) || !arg_link(env, argv[0], "name", &name) ||
+      !arg_ipv4(env, argv[1], "address", false, &address) || !arg_int(env, argv[2], "prefixLength", 0, 32, &prefix))
+    return NULL;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_address_replace(socket, name, address, (uint8_t)prefix), name);
+}
+
+static napi_value js_bridge_add_port(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  AUTO_FREE bridge = NULL;
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 2, argv) || !arg_link(env, argv[0], "bridge", &bridge) || !arg_link(env, argv[1], "name", &name))
+    return NULL;
+  int master = (int)if_nametoindex(bridge);
+  if (!master) return error_throw(env, errno, "if_nametoindex", bridge);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_set_master(socket, name, master), name);
+}
+
+static napi_value js_tap_open(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return error_throw(env, errno, "open", "/dev/net/tun");
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (ioctl(fd, TUNSETIFF, &request) < 0) {
+    close_quietly(fd);
+    return error_throw(env, errno, "ioctl", name);
+  }
+  return value_int(env, fd);
+}
+
+bool net_register(napi_env env, napi_value exports) {
+  static const struct function functions[] = {
+      {"netnsCreate", js_netns_create},       {"netnsDelete", js_netns_delete}, {"bridgeCreate", js_bridge_create},
+      {"linkDelete", js_link_delete},         {"linkSet", js_link_set},         {"addressSet", js_address_set},
+      {"bridgeAddPort", js_bridge_add_port},  {"vethCreate", js_veth_create},   {"netnsConfigure", js_netns_configure},
+      {"tapOpen", js_tap_open},
+  };
+  return functions_register(env, exports, functions, COUNT(functions));
+}

@@ -1,0 +1,212 @@
+/* conmon's attach socket and pseudo-terminals. */
+#include "bridge.h"
+#include "common.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+struct stream_task {
+  struct task task;
+  char *path;
+  bool raw;
+  int listener, timeout;
+};
+
+static void stream_drop(struct task *task) {
+  struct stream_task *self = (struct stream_task *)task;
+  if (self->listener >= 0) {
+    close_quietly(self->listener);
+    unlink(self->path);
+  }
+  free(self->path);
+}
+
+/* ---- conmon ---- */
+
+static void conmon_run(struct task *task) {
+  struct stream_task *self = (struct stream_task *)task;
+  struct sockaddr_un address;
+  AUTO_CLOSE directory = socket_address(self->path, &address);
+  if (directory < 0) return task_fail(task, errno, "open", self->path);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0) return task_fail(task, errno, "socket", NULL);
+  /* connect waits for room in the backlog (10): not for ever, conmon may be stopped. */
+  struct timeval patience = {.tv_sec = 10};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    task_fail(task, errno == EAGAIN ? ETIMEDOUT : errno, "connect", self->path);
+    close(fd);
+    return;
+  }
+  task->fd = bridge_start(fd, self->raw ? BRIDGE_CONMON_RAW : BRIDGE_CONMON_FRAMED);
+  if (task->fd < 0) task_fail(task, errno, "socketpair", NULL);
+}
+
+static napi_value js_conmon_attach(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  if (!arg_all(env, info, 2, argv)) return NULL;
+  struct stream_task *self = task_new(env, sizeof *self, conmon_run, stream_drop);
+  if (!self) return NULL;
+  self->listener = -1;
+  if (!arg_string(env, argv[0], "socketPath", &self->path) || !arg_bool(env, argv[1], "raw", &self->raw)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+/* ---- pseudo-terminals ---- */
+
+static int64_t now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* 0: readable; else an errno. */
+static int wait_readable(int fd, int64_t deadline) {
+  for (;;) {
+    int64_t left = deadline - now_ms();
+    if (left < 0) left = 0;
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    int ready = poll(&polled, 1, (int)left);
+    if (ready > 0) return 0;
+    if (ready == 0) return ETIMEDOUT;
+    if (errno != EINTR) return errno;
+  }
+}
+
+/* The one descriptor of an SCM_RIGHTS message, or -1 with errno; surplus descriptors are closed. */
+static int receive_fd(int socket) {
+  char name[4096]; /* runtimes send the terminal's name along; nobody needs it */
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(16 * sizeof(int))];
+  } control;
+  struct iovec part = {name, sizeof name};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t length;
+  do length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  while (length < 0 && errno == EINTR);
+  if (length < 0) return -1;
+  int found = -1, count = 0;
+  for (struct cmsghdr *at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at)) {
+    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
+    size_t fds = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < fds; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(at) + i * sizeof fd, sizeof fd);
+      if (count++ == 0)
+        found = fd;
+      else
+        close(fd);
+    }
+  }
+  if (count == 1) return found;
+  close_quietly(found);
+  errno = EPROTO;
+  return -1;
+}
+
+static void console_run(struct task *task) {
+  struct stream_task *self = (struct stream_task *)task;
+  int64_t deadline = now_ms() + self->timeout;
+  int error = wait_readable(self->listener, deadline);
+  if (error) return task_fail(task, error, "accept", self->path);
+  AUTO_CLOSE peer = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC);
+  if (peer < 0) return task_fail(task, errno, "accept", self->path);
+  error = wait_readable(peer, deadline);
+  if (error) return task_fail(task, error, "recvmsg", self->path);
+  int fd = receive_fd(peer);
+  if (fd < 0) return task_fail(task, errno, "recvmsg", self->path);
+  unsigned int number;
+  if (ioctl(fd, TIOCGPTN, &number) < 0) { /* only the master of a pseudo-terminal has one */
+    task_fail(task, errno, "ioctl", self->path);
+    close(fd);
+    return;
+  }
+  task->fd = fd;
+  /* Before the promise: whoever awaits it may remove the directory. */
+  close(self->listener);
+  self->listener = -1;
+  unlink(self->path);
+}
+
+/* Binds before it returns, so that the caller may start the runtime as soon as it holds the promise. */
+static void console_listen(struct stream_task *self) {
+  struct sockaddr_un address;
+  AUTO_CLOSE directory = socket_address(self->path, &address);
+  if (directory < 0) return task_fail(&self->task, errno, "open", self->path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return task_fail(&self->task, errno, "socket", NULL);
+  /* The mode that bind gives the file. */
+  if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    task_fail(&self->task, errno, "bind", self->path);
+    close(fd);
+    return;
+  }
+  self->listener = fd;
+  if (listen(fd, 1) < 0) task_fail(&self->task, errno, "listen", self->path);
+}
+
+static napi_value js_receive_console(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  if (!arg_all(env, info, 2, argv)) return NULL;
+  struct stream_task *self = task_new(env, sizeof *self, console_run, stream_drop);
+  if (!self) return NULL;
+  self->listener = -1;
+  if (!arg_string(env, argv[0], "socketPath", &self->path) ||
+      !arg_int(env, argv[1], "timeoutMs", 0, INT32_MAX, &self->timeout)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  console_listen(self);
+  return task_start(env, &self->task);
+}
+
+static napi_value js_bridge_pty(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  int master;
+  if (!arg_all(env, info, 1, argv) || !arg_fd(env, argv[0], "master", &master)) return NULL;
+  /* A duplicate: the caller may close its own while the thread still reads, and the number may come to mean something else. */
+  int copy = fcntl(master, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return error_throw(env, errno, "fcntl", NULL);
+  int flags = fcntl(copy, F_GETFL);
+  if (flags < 0 || fcntl(copy, F_SETFL, flags | O_NONBLOCK) < 0) {
+    close_quietly(copy);
+    return error_throw(env, errno, "fcntl", NULL);
+  }
+  int fd = bridge_start(copy, BRIDGE_PTY);
+  if (fd < 0) return error_throw(env, errno, "socketpair", NULL);
+  return value_int(env, fd);
+}
+
+static napi_value js_tty_resize(napi_env env, napi_callback_info info) {
+  napi_value argv[3];
+  int fd, rows, columns;
+  if (!arg_all(env, info, 3, argv) || !arg_fd(env, argv[0], "fd", &fd) || !arg_int(env, argv[1], "rows", 0, 65535, &rows) ||
+      !arg_int(env, argv[2], "columns", 0, 65535, &columns))
+    return NULL;
+  struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
+  if (ioctl(fd, TIOCSWINSZ, &size) < 0) return error_throw(env, errno, "ioctl", NULL);
+  return value_undefined(env);
+}
+
+bool streams_register(napi_env env, napi_value exports) {
+  static const struct function functions[] = {{"conmonAttach", js_conmon_attach},
+                                              {"receiveConsole", js_receive_console},
+                                              {"bridgePty", js_bridge_pty},
+                                              {"ttyResize", js_tty_resize}};
+  return functions_register(env, exports, functions, COUNT(functions));
+}
