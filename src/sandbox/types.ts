@@ -82,6 +82,8 @@ export interface WorkloadSpec {
   name: string
   process: ProcessSpec
   openStdin: boolean
+  /** The container's stdin closes when the first client that attached to it leaves (`docker run -i`); else it stays open. */
+  stdinOnce: boolean
   hostname: string
   domainname: string
   /** Unpacked layers of the image, absolute directories, lowest first. */

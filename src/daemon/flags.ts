@@ -1,0 +1,123 @@
+import { createHash } from 'node:crypto'
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { Level } from '../base/log.js'
+import type { Isolation } from '../sandbox/types.js'
+
+/** What `hull daemon` was told. Where dockerd has a flag it has dockerd's name. */
+export interface DaemonFlags {
+  /** Paths of unix sockets to listen on. */
+  sockets: string[]
+  dataRoot: string
+  execRoot: string
+  pidfile: string
+  group: string
+  defaultIsolation: Isolation
+  defaultRuntime: string
+  /** '' : choose a free one and keep it. */
+  bip: string
+  bridge: string
+  mtu: number
+  /** '' off; 'default' or 'USER[:GROUP]' as in /etc/subuid. */
+  usernsRemap: string
+  logLevel: Level
+  /** Top cgroup of everything this daemon runs. */
+  cgroupParent: string
+}
+
+const usage = `Usage: hull daemon [OPTIONS]
+
+  -H, --host unix://PATH          Socket to listen on, may repeat (default unix:///run/hull/hull.sock)
+      --data-root DIR             Persistent state (default /var/lib/hull)
+      --exec-root DIR             Runtime state (default /run/hull)
+  -p, --pidfile FILE              (default EXEC-ROOT/hulld.pid)
+  -G, --group NAME                Group of the socket (default hull)
+      --default-isolation NAME    process or vm: what "default" means (default process)
+      --default-runtime NAME      OCI runtime for process isolation (default crun)
+      --bip CIDR                  Address and subnet of the bridge (default: a free one, then kept)
+      --bridge NAME               Name of the bridge that this daemon makes (default hull0, or one derived from the data root)
+      --mtu N                     MTU of the bridge (default 1500)
+      --userns-remap NAME         User namespace for process isolation: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
+  -l, --log-level LEVEL           debug, info, warn or error (default info)
+      --cgroup-parent PATH        (default /hull, or one derived from the data root)
+`
+
+/** Thrown for a bad command line; `message` is for people. `help`: they asked. */
+export class UsageError extends Error {
+  constructor(
+    message: string,
+    readonly help = false,
+  ) {
+    super(message)
+  }
+}
+
+const defaultDataRoot = '/var/lib/hull'
+
+/** Parses the arguments after `hull daemon`. */
+export function parseFlags(argv: string[]): DaemonFlags {
+  let values
+  try {
+    ;({ values } = parseArgs({
+      args: argv,
+      allowPositionals: false,
+      options: {
+        host: { type: 'string', short: 'H', multiple: true },
+        'data-root': { type: 'string' },
+        'exec-root': { type: 'string' },
+        pidfile: { type: 'string', short: 'p' },
+        group: { type: 'string', short: 'G' },
+        'default-isolation': { type: 'string' },
+        'default-runtime': { type: 'string' },
+        bip: { type: 'string' },
+        bridge: { type: 'string' },
+        mtu: { type: 'string' },
+        'userns-remap': { type: 'string' },
+        'log-level': { type: 'string', short: 'l' },
+        'cgroup-parent': { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }))
+  } catch (error) {
+    throw new UsageError(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`)
+  }
+  if (values.help) throw new UsageError(usage, true)
+  const sockets = (values.host ?? ['unix:///run/hull/hull.sock']).map((host) => {
+    const match = /^unix:\/\/(\/.+)$/.exec(host)
+    if (!match) throw new UsageError(`-H ${host}: only unix:///PATH is supported: Hull does not listen on the network`)
+    if (Buffer.byteLength(match[1]!) > 107) throw new UsageError(`-H ${host}: the path is longer than a socket's may be (107 bytes, unix(7))`)
+    return match[1]!
+  })
+  const isolation = values['default-isolation'] ?? 'process'
+  if (isolation !== 'process' && isolation !== 'vm') throw new UsageError(`--default-isolation ${isolation}: want process or vm`)
+  const level = values['log-level'] ?? 'info'
+  if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error') {
+    throw new UsageError(`--log-level ${level}: want debug, info, warn or error`)
+  }
+  const mtu = Number(values.mtu ?? 1500)
+  if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new UsageError(`--mtu ${values.mtu}: want a number from 576 to 65535`)
+  if (values.bip !== undefined && !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(values.bip)) {
+    throw new UsageError(`--bip ${values.bip}: want an address with a prefix length, such as 172.29.0.1/16`)
+  }
+  const dataRoot = resolve(values['data-root'] ?? defaultDataRoot)
+  const execRoot = resolve(values['exec-root'] ?? '/run/hull')
+  // Several daemons live side by side when nothing that the kernel knows by name is shared: names follow from the data root.
+  const suffix = dataRoot === defaultDataRoot ? '' : createHash('sha256').update(dataRoot).digest('hex').slice(0, 6)
+  const bridge = values.bridge ?? (suffix ? `hull${suffix}` : 'hull0')
+  if (!/^[a-zA-Z][a-zA-Z0-9_-]{0,14}$/.test(bridge)) throw new UsageError(`--bridge ${bridge}: want at most 15 letters, digits, - or _`)
+  return {
+    sockets,
+    dataRoot,
+    execRoot,
+    pidfile: resolve(values.pidfile ?? `${execRoot}/hulld.pid`),
+    group: values.group ?? 'hull',
+    defaultIsolation: isolation,
+    defaultRuntime: values['default-runtime'] ?? 'crun',
+    bip: values.bip ?? '',
+    bridge,
+    mtu,
+    usernsRemap: values['userns-remap'] ?? '',
+    logLevel: level,
+    cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
+  }
+}

@@ -1,0 +1,96 @@
+import type { Duplex } from 'node:stream'
+import type { ExitStatus, Sandbox } from '../sandbox/types.js'
+import type { WaitCondition } from './api-types.js'
+import { LateDuplex } from './late-duplex.js'
+import type { ContainerRecord } from './store.js'
+
+/** Why a wait ended. */
+export interface WaitResult {
+  exitCode: number
+  error?: string
+}
+
+/** One container in memory: its record on disk, and what hangs on it while the daemon lives. */
+export class Container {
+  sandbox: Sandbox | undefined
+  /** Resolves when the present run has ended and everything about it is written down and cleaned up. */
+  ended: Promise<void> = Promise.resolve()
+  /** Pending restart of the restart policy. */
+  restartTimer: NodeJS.Timeout | undefined
+  /** Exec sessions by ID. */
+  readonly execs = new Set<string>()
+  #attaches = new Set<LateDuplex>()
+  #waiters = new Set<{ condition: WaitCondition; resolve: (result: WaitResult) => void }>()
+
+  constructor(readonly record: ContainerRecord) {}
+
+  get id(): string {
+    return this.record.id
+  }
+
+  /** A process of it exists: running or paused. */
+  get isUp(): boolean {
+    return this.record.state.status === 'running' || this.record.state.status === 'paused'
+  }
+
+  // attach -------------------------------------------------------------------------------------------------
+
+  /** A stream to the container's stdio: joined now when it runs, else at its next start. */
+  async attach(): Promise<Duplex> {
+    const late = new LateDuplex()
+    if (this.sandbox && this.isUp) {
+      late.connect((await this.sandbox.attach()).duplex)
+      return late
+    }
+    this.#attaches.add(late)
+    late.once('close', () => this.#attaches.delete(late))
+    return late
+  }
+
+  /** Joins all waiting streams to a sandbox whose workload does not run yet, so that they miss nothing. */
+  async connectAttaches(sandbox: Sandbox): Promise<void> {
+    const waiting = [...this.#attaches]
+    this.#attaches.clear()
+    await Promise.all(waiting.map(async (late) => late.connect((await sandbox.attach()).duplex)))
+  }
+
+  /** The start failed or the container is gone: waiting streams end. */
+  closeAttaches(): void {
+    for (const late of this.#attaches) late.close()
+    this.#attaches.clear()
+  }
+
+  // wait ---------------------------------------------------------------------------------------------------
+
+  /** Registers a waiter at once. `signal` forgets it. */
+  wait(condition: WaitCondition, signal: AbortSignal): Promise<WaitResult> {
+    return new Promise((resolve) => {
+      if (condition === 'not-running' && !this.isUp && this.record.state.status !== 'restarting' && !this.record.state.starting) {
+        resolve({ exitCode: this.record.state.exitCode })
+        return
+      }
+      const waiter = { condition, resolve }
+      this.#waiters.add(waiter)
+      signal.addEventListener('abort', () => this.#waiters.delete(waiter), { once: true })
+    })
+  }
+
+  /** Wakes the waiters of some conditions. */
+  notify(conditions: readonly WaitCondition[], result: WaitResult): void {
+    for (const waiter of [...this.#waiters]) {
+      if (!conditions.includes(waiter.condition)) continue
+      this.#waiters.delete(waiter)
+      waiter.resolve(result)
+    }
+  }
+}
+
+/** What an exit means for the record. */
+export function recordExit(record: ContainerRecord, exit: ExitStatus): void {
+  record.state.status = 'exited'
+  record.state.starting = false
+  record.state.exitCode = exit.code
+  record.state.oomKilled = exit.oomKilled
+  record.state.finishedAt = exit.finishedAt.toISOString()
+  delete record.endpoint
+}

@@ -1,0 +1,336 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { Duplex, type Readable } from 'node:stream'
+import { conflict, notFound, notImplemented } from '../base/errors.js'
+import type { Isolation, SandboxDriver, TopResult } from '../sandbox/types.js'
+import type {
+  ArchiveStat,
+  AttachedStream,
+  AttachRequest,
+  ContainerDetails,
+  ContainerEngine,
+  ContainerSummary,
+  CreateContainerRequest,
+  Facts,
+  Filters,
+  ListContainersRequest,
+  LogsRequest,
+  LogsResult,
+  StatsSample,
+  UpdateContainerRequest,
+  WaitCondition,
+} from './api-types.js'
+import { checkResources, ignoredWarnings, parseSecurityOptions, refuseUnsupported } from './checks.js'
+import type { Container } from './container.js'
+import type { Lifecycle, LifecycleParts } from './lifecycle.js'
+import { filterContainers, matchLabels } from './list.js'
+import { parseMoment } from './images.js'
+import { logStream } from './log-stream.js'
+import { mergeConfig } from './merge.js'
+import { resolveIsolation } from './policy.js'
+import { networkModeOf, workloadSpec } from './spec.js'
+import type { ContainerRecord } from './store.js'
+import { detailsOf, type networkIds, summaryOf } from './views.js'
+
+/** What the daemon was told. */
+export interface ContainersOptions {
+  defaultIsolation: Isolation
+  dataRoot: string
+  ids: ReturnType<typeof networkIds>
+  makeContainer: (record: ContainerRecord) => Container
+}
+
+/** CPU time of the whole host since boot in nanoseconds: the first line of /proc/stat without guest time, which user time holds already (proc(5)). */
+async function systemCpuTime(): Promise<number> {
+  const line = (await readFile('/proc/stat', 'utf8')).split('\n', 1)[0]!
+  const ticks = line.split(/\s+/).slice(1, 9).reduce((sum, text) => sum + Number(text), 0)
+  return ticks * 10_000_000 // USER_HZ is 100 on every architecture that Linux has
+}
+
+/** Docker's /containers. Decisions about one container's life are {@link Lifecycle}'s; here requests become records and records become views. */
+export class Containers implements ContainerEngine {
+  constructor(
+    readonly parts: LifecycleParts,
+    readonly lifecycle: Lifecycle,
+    readonly options: ContainersOptions,
+  ) {}
+
+  // create -------------------------------------------------------------------------------------------------
+
+  async create(request: CreateContainerRequest): Promise<{ id: string; warnings: string[] }> {
+    const { parts } = this
+    const isolation = resolveIsolation(request.hostConfig.Isolation, this.options.defaultIsolation)
+    const image = await parts.images.get(request.config.Image)
+    refuseUnsupported(request, isolation)
+    checkResources(request.hostConfig)
+    parseSecurityOptions(request.hostConfig.SecurityOpt, request.hostConfig.Privileged)
+    const config = mergeConfig(request.config, image.config)
+    const driver = parts.drivers[isolation]
+    const id = randomBytes(32).toString('hex')
+    const record: ContainerRecord = {
+      version: 1,
+      id,
+      name: '',
+      created: new Date().toISOString(),
+      imageId: image.id,
+      imageRef: request.config.Image,
+      isolation,
+      config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' ? '' : id.slice(0, 12)) },
+      hostConfig: request.hostConfig,
+      ports: this.#publishedPorts(request, config.ExposedPorts),
+      mounts: request.mounts,
+      requestedAddress: '',
+      requestedMac: config.MacAddress,
+      warnings: [],
+      restartCount: 0,
+      state: { status: 'created', starting: false, exitCode: 0, error: '', oomKilled: false, stoppedByUser: false },
+    }
+    this.#checkNetwork(record, request)
+    record.name = parts.registry.names.take(request.name, id)
+    try {
+      // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image.
+      const container = this.options.makeContainer(record)
+      const root = await parts.images.rootfs(image.id)
+      const spec = await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined)
+      const info = await driver.info()
+      record.warnings = [...info.warnings, ...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
+      await parts.store.create(record, !request.hostConfig.AutoRemove)
+      this.lifecycle.announce(container, 'create')
+    } catch (error) {
+      await parts.store.remove(id)
+      const container = parts.registry.all().find((known) => known.id === id)
+      if (container) parts.registry.delete(container)
+      else parts.registry.names.free(record.name, id)
+      throw error
+    }
+    return { id, warnings: record.warnings }
+  }
+
+  #publishedPorts(request: CreateContainerRequest, exposed: Record<string, object>): CreateContainerRequest['ports'] {
+    const ports = [...request.ports]
+    if (!request.hostConfig.PublishAllPorts) return ports
+    for (const text of Object.keys(exposed)) {
+      const [number, protocol = 'tcp'] = text.split('/')
+      if (protocol !== 'tcp' && protocol !== 'udp') continue
+      if (ports.some((port) => port.containerPort === Number(number) && port.protocol === protocol)) continue
+      ports.push({ containerPort: Number(number), protocol, hostIp: '', hostPortStart: 0, hostPortEnd: 0 })
+    }
+    return ports
+  }
+
+  #checkNetwork(record: ContainerRecord, request: CreateContainerRequest): void {
+    const mode = record.hostConfig.NetworkMode
+    const known = ['', 'default', 'bridge', 'host', 'none', this.options.ids.bridge]
+    if (!known.includes(mode)) throw notFound(`network ${mode} not found`)
+    for (const [name, endpoint] of Object.entries(request.endpoints)) {
+      if (!known.includes(name)) throw notFound(`network ${name} not found`)
+      record.requestedAddress = endpoint.ipv4Address
+      if (endpoint.macAddress) record.requestedMac = endpoint.macAddress
+    }
+    if (networkModeOf(record) !== 'bridge') record.ports = []
+  }
+
+  // views --------------------------------------------------------------------------------------------------
+
+  async list(request: ListContainersRequest): Promise<ContainerSummary[]> {
+    const { registry, images } = this.parts
+    const rows = registry.all().map((container) => summaryOf(container, this.options.ids))
+    return filterContainers(rows, request, {
+      createdOf: (reference) => new Date(registry.get(reference).record.created),
+      image: (reference) => images.get(reference).catch(() => undefined),
+    })
+  }
+
+  async inspect(reference: string): Promise<ContainerDetails> {
+    const container = this.parts.registry.get(reference)
+    const { record } = container
+    const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [] }))
+    const info = await this.#driver(container).info()
+    const state = this.parts.store.directory(record.id)
+    return detailsOf(
+      container,
+      this.options.ids,
+      {
+        state,
+        overlay: `${this.options.dataRoot}/overlay/${record.id}`,
+        netns: container.sandbox ? `/proc/${container.sandbox.pid}/ns/net` : '',
+        layers: root.layers,
+      },
+      info.accelerator,
+    )
+  }
+
+  async top(reference: string, psArgs: string[]): Promise<TopResult> {
+    return this.#running(reference).sandbox.top(psArgs)
+  }
+
+  async explain(reference: string): Promise<{ id: string; name: string; isolation: Isolation; sections: Facts[] }> {
+    const { container, sandbox } = this.#running(reference)
+    return { id: container.id, name: container.record.name, isolation: container.record.isolation, sections: await sandbox.explain() }
+  }
+
+  async stats(reference: string, options: { once: boolean; signal: AbortSignal }): Promise<AsyncIterable<StatsSample>> {
+    const container = this.parts.registry.get(reference)
+    const sample = async (): Promise<StatsSample> => ({
+      id: container.id,
+      name: container.record.name,
+      read: new Date(),
+      stats: container.isUp ? await container.sandbox?.stats().catch(() => undefined) : undefined,
+      systemCpu: await systemCpuTime(),
+    })
+    return (async function* () {
+      for (;;) {
+        yield await sample()
+        if (options.once) return
+        const ended = await new Promise<boolean>((resolve) => {
+          const timer = setTimeout(() => resolve(false), 1000)
+          options.signal.addEventListener('abort', () => { clearTimeout(timer); resolve(true) }, { once: true })
+        })
+        if (ended || options.signal.aborted || container.record.state.status === 'dead') return
+      }
+    })()
+  }
+
+  #driver(container: Container): SandboxDriver {
+    return this.parts.drivers[container.record.isolation]
+  }
+
+  #running(reference: string) {
+    const container = this.parts.registry.get(reference)
+    const { sandbox } = container
+    if (!container.isUp || !sandbox) throw conflict(`container ${container.id} is not running`)
+    return { container, sandbox }
+  }
+
+  // life cycle ---------------------------------------------------------------------------------------------
+
+  start(reference: string): Promise<boolean> {
+    return this.lifecycle.start(this.parts.registry.get(reference))
+  }
+
+  stop(reference: string, options: { timeout?: number; signal?: number }): Promise<boolean> {
+    return this.lifecycle.stop(this.parts.registry.get(reference), options)
+  }
+
+  restart(reference: string, options: { timeout?: number; signal?: number }): Promise<void> {
+    return this.lifecycle.restart(this.parts.registry.get(reference), options)
+  }
+
+  kill(reference: string, signal: number): Promise<void> {
+    return this.lifecycle.kill(this.parts.registry.get(reference), signal)
+  }
+
+  pause(reference: string): Promise<void> {
+    return this.lifecycle.pause(this.parts.registry.get(reference))
+  }
+
+  unpause(reference: string): Promise<void> {
+    return this.lifecycle.unpause(this.parts.registry.get(reference))
+  }
+
+  rename(reference: string, name: string): Promise<void> {
+    return this.lifecycle.rename(this.parts.registry.get(reference), name)
+  }
+
+  remove(reference: string, options: { volumes: boolean; force: boolean; link: boolean }): Promise<void> {
+    return this.lifecycle.remove(this.parts.registry.get(reference), options.force)
+  }
+
+  async resize(reference: string, rows: number, columns: number): Promise<void> {
+    await this.#running(reference).sandbox.resize(rows, columns)
+  }
+
+  async wait(reference: string, condition: WaitCondition, signal: AbortSignal) {
+    return { exit: this.parts.registry.get(reference).wait(condition, signal) }
+  }
+
+  async prune(filters: Filters<'until' | 'label' | 'label!'>): Promise<{ deleted: string[]; spaceReclaimed: number }> {
+    const deleted: string[] = []
+    const until = Math.min(Infinity, ...(filters.until ?? []).map(parseMoment))
+    for (const container of this.parts.registry.all()) {
+      const { record } = container
+      if (container.isUp || record.state.starting || !['created', 'exited'].includes(record.state.status)) continue
+      if (Date.parse(record.created) >= until || !matchLabels(record.config.Labels, filters.label)) continue
+      if (filters['label!']?.some((label) => matchLabels(record.config.Labels, [label]))) continue
+      await this.lifecycle.remove(container, false)
+      deleted.push(record.id)
+    }
+    return { deleted, spaceReclaimed: 0 }
+  }
+
+  // streams ------------------------------------------------------------------------------------------------
+
+  async attach(reference: string, request: AttachRequest): Promise<AttachedStream> {
+    const container = this.parts.registry.get(reference)
+    const { record } = container
+    if (record.state.status === 'paused') throw conflict(`container ${record.id} is paused, unpause the container before attach`)
+    if (record.state.status === 'restarting') throw conflict(`container ${record.id} is restarting, wait until the container is running`)
+    const stop = new AbortController()
+    let duplex: Duplex
+    if (request.logs) {
+      // The log holds all output up to this moment and, followed, all that comes: one source, so nothing is missed or doubled.
+      const { output } = await logStream(container, this.parts.store.directory(record.id), { follow: request.stream, timestamps: false, signal: stop.signal })
+      const input = request.stream && request.stdin ? await container.attach() : undefined
+      input?.resume()
+      duplex = input ? Duplex.from({ readable: output, writable: input }) : Duplex.from(output)
+    } else if (request.stream) {
+      duplex = await container.attach()
+    } else {
+      duplex = Duplex.from([])
+    }
+    duplex.once('close', () => stop.abort())
+    this.lifecycle.announce(container, 'attach')
+    return {
+      tty: record.config.Tty,
+      duplex,
+      detach: () => {
+        this.lifecycle.announce(container, 'detach')
+        duplex.destroy()
+      },
+    }
+  }
+
+  async logs(reference: string, request: LogsRequest): Promise<LogsResult> {
+    const container = this.parts.registry.get(reference)
+    if (container.record.hostConfig.LogConfig.Type === 'none') throw notImplemented('configured logging driver does not support reading')
+    const { output } = await logStream(container, this.parts.store.directory(container.id), request)
+    return { tty: container.record.config.Tty, output }
+  }
+
+  // not yet ------------------------------------------------------------------------------------------------
+
+  async update(_reference: string, _request: UpdateContainerRequest): Promise<{ warnings: string[] }> {
+    throw notImplemented('docker update is not supported by Hull yet')
+  }
+
+  async archiveStat(): Promise<ArchiveStat> {
+    throw notImplemented('docker cp is not supported by Hull yet')
+  }
+
+  async archiveGet(): Promise<{ stat: ArchiveStat; tar: Readable }> {
+    throw notImplemented('docker cp is not supported by Hull yet')
+  }
+
+  async archivePut(): Promise<void> {
+    throw notImplemented('docker cp is not supported by Hull yet')
+  }
+
+  async changes(): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
+    throw notImplemented('docker diff is not supported by Hull yet')
+  }
+
+  async export(): Promise<Readable> {
+    throw notImplemented('docker export is not supported by Hull yet')
+  }
+
+  async commit(): Promise<{ id: string }> {
+    throw notImplemented('docker commit is not supported by Hull yet')
+  }
+}
+
+function architectureWarning(image: { architecture: string; os: string }, platform: string): string[] {
+  const host = process.arch === 'x64' ? 'amd64' : process.arch
+  if (image.architecture === '' || image.architecture === host) return []
+  const wanted = platform ? `the requested platform (${platform})` : `the detected host platform (linux/${host})`
+  return [`The requested image's platform (${image.os}/${image.architecture}) does not match ${wanted}`]
+}

@@ -1,0 +1,71 @@
+import type { ContainerEngine, Engine, ExecEngine, ImageEngine, NetworkEngine, SystemEngine, VolumeEngine } from './api-types.js'
+import { Container } from './container.js'
+import { Containers } from './containers.js'
+import { Execs } from './execs.js'
+import { Images } from './images.js'
+import { Lifecycle, type LifecycleParts } from './lifecycle.js'
+import { Networks } from './networks.js'
+import { System, type SystemOptions } from './system.js'
+import { networkIds } from './views.js'
+import { Volumes } from './volumes.js'
+
+/** What the daemon puts together before there is an engine. */
+export type EngineOptions = LifecycleParts & SystemOptions
+
+/** The engine behind the API: the life of containers and their state on disk, over sandboxes, images and networks. */
+export class HullEngine implements Engine {
+  readonly containers: ContainerEngine
+  readonly execs: ExecEngine
+  readonly images: ImageEngine
+  readonly networks: NetworkEngine
+  readonly volumes: VolumeEngine
+  readonly system: SystemEngine
+  readonly #lifecycle: Lifecycle
+
+  constructor(readonly options: EngineOptions) {
+    const ids = networkIds(options.dataRoot)
+    this.#lifecycle = new Lifecycle(options)
+    this.containers = new Containers(options, this.#lifecycle, {
+      defaultIsolation: options.defaultIsolation,
+      dataRoot: options.dataRoot,
+      ids,
+      makeContainer: (record) => this.#make(record),
+    })
+    this.execs = new Execs(options.registry, this.#lifecycle)
+    this.images = new Images(options.images, options.registry, options.events)
+    this.networks = new Networks(options.network, options.registry, ids)
+    this.volumes = new Volumes()
+    this.system = new System(options, options, this.images, this.containers)
+  }
+
+  #make(record: Container['record']): Container {
+    const container = new Container(record)
+    this.options.registry.add(container)
+    return container
+  }
+
+  /** Reads the disk, takes back what runs, starts the network, applies restart policies. Before this nothing may be asked of the engine. */
+  async restore(): Promise<void> {
+    const records = await this.options.store.load()
+    await this.#lifecycle.restore(
+      records,
+      (record) => {
+        this.options.registry.names.take(record.name, record.id)
+        return this.#make(record)
+      },
+      (active) => this.options.network.start(active),
+    )
+    const chains = new Set<string>()
+    for (const record of records) {
+      const root = await this.options.images.rootfs(record.imageId).catch(() => undefined)
+      if (root) chains.add(root.chainId)
+    }
+    await this.options.images.collectGarbage(chains)
+  }
+
+  /** The daemon goes; workloads stay. */
+  async leave(): Promise<void> {
+    this.#lifecycle.leave()
+    await this.options.network.stop(false)
+  }
+}

@@ -1,0 +1,197 @@
+import type { Readable } from 'node:stream'
+import { badRequest, notImplemented } from '../base/errors.js'
+import type { Image, ImageService, ProgressMessage, RegistryAuth } from '../image/types.js'
+import type { Filters, HistoryEntry, ImageEngine, ImageFilter, ImageSummary } from './api-types.js'
+import type { EventBus } from './events.js'
+import { matchLabels } from './list.js'
+import type { ContainerRegistry } from './registry.js'
+
+/** A moment as filters write it: seconds since the epoch, RFC 3339, or an age such as '24h'. Milliseconds. 400 otherwise. */
+export function parseMoment(text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000
+  const age = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text)
+  if (age && text !== '') return Date.now() - (Number(age[1] ?? 0) * 3600 + Number(age[2] ?? 0) * 60 + Number(age[3] ?? 0)) * 1000
+  const time = Date.parse(text)
+  if (Number.isNaN(time)) throw badRequest(`invalid time: ${text}`)
+  return time
+}
+
+/** A shell pattern of one path segment and more ('*' stops at '/'), as Go's path.Match. */
+function globMatches(pattern: string, text: string): boolean {
+  const source = pattern.replace(/[.+^${}()|\\]/g, '\\$&').replace(/\*/g, '[^/]*').replace(/\?/g, '[^/]')
+  try {
+    return new RegExp(`^${source}$`).test(text)
+  } catch {
+    return false
+  }
+}
+
+function matchesReference(image: Image, pattern: string): boolean {
+  return [...image.repoTags, ...image.repoDigests].some((name) => {
+    const repository = name.replace(/(:[^:/]*|@.*)$/, '')
+    return globMatches(pattern, name) || globMatches(pattern, repository)
+  })
+}
+
+/** Docker's /images over {@link ImageService}. */
+export class Images implements ImageEngine {
+  constructor(
+    readonly service: ImageService,
+    readonly registry: ContainerRegistry,
+    readonly events: EventBus,
+  ) {}
+
+  async list(request: { all: boolean; filters: Filters<ImageFilter>; digests: boolean; sharedSize: boolean }): Promise<ImageSummary[]> {
+    const { filters } = request
+    let images = await this.service.list()
+    const createdOf = async (reference: string) => Date.parse((await this.service.get(reference)).created)
+    for (const reference of filters.before ?? []) {
+      const moment = await createdOf(reference)
+      images = images.filter((image) => Date.parse(image.created) < moment)
+    }
+    for (const reference of filters.since ?? []) {
+      const moment = await createdOf(reference)
+      images = images.filter((image) => Date.parse(image.created) > moment)
+    }
+    for (const text of filters.until ?? []) {
+      const moment = parseMoment(text)
+      images = images.filter((image) => Date.parse(image.created) < moment)
+    }
+    if (filters.dangling) {
+      const dangling = filters.dangling.includes('true')
+      images = images.filter((image) => (image.repoTags.length === 0) === dangling)
+    }
+    if (filters.reference) images = images.filter((image) => filters.reference!.some((pattern) => matchesReference(image, pattern)))
+    images = images.filter((image) => matchLabels(image.config.Labels ?? {}, filters.label))
+    const without = filters['label!']
+    if (without) images = images.filter((image) => !without.some((label) => matchLabels(image.config.Labels ?? {}, [label])))
+    return images
+      .sort((a, b) => Date.parse(b.created) - Date.parse(a.created))
+      .map((image) => ({ image, containers: this.#users(image.id).length }))
+  }
+
+  async inspect(reference: string) {
+    const image = await this.service.get(reference)
+    const { layers } = await this.service.rootfs(image.id)
+    const [upper = '', ...lower] = [...layers].reverse()
+    const layersDirectories: Record<string, string> = { UpperDir: upper }
+    if (lower.length > 0) layersDirectories['LowerDir'] = lower.join(':')
+    return { image, layersDirectories, storageDriver: 'overlay2' }
+  }
+
+  async history(reference: string): Promise<HistoryEntry[]> {
+    const image = await this.service.get(reference)
+    const rows: HistoryEntry[] = image.history.map((entry) => ({
+      id: '<missing>',
+      created: new Date(entry.created ?? 0),
+      createdBy: entry.created_by ?? '',
+      tags: [],
+      size: 0,
+      comment: entry.comment ?? '',
+    }))
+    const sizes = await this.#layerSizes(image)
+    let layer = 0
+    image.history.forEach((entry, index) => {
+      if (!entry.empty_layer) rows[index]!.size = sizes[layer++] ?? 0
+    })
+    rows.reverse()
+    if (rows.length === 0) rows.push({ id: image.id, created: new Date(image.created), createdBy: '', tags: [], size: image.size, comment: '' })
+    rows[0]!.id = image.id
+    rows[0]!.tags = image.repoTags
+    return rows
+  }
+
+  async #layerSizes(image: Image): Promise<number[]> {
+    return 'layerSizes' in this.service ? await (this.service as ImageService & { layerSizes(id: string): Promise<number[]> }).layerSizes(image.id) : []
+  }
+
+  async tag(reference: string, repo: string, tag: string): Promise<void> {
+    await this.service.tag(reference, repo, tag)
+    const image = await this.service.get(reference)
+    this.events.publish('image', 'tag', image.id, { name: tag ? `${repo}:${tag}` : repo })
+  }
+
+  async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<({ Untagged: string } | { Deleted: string })[]> {
+    const rows = await this.service.remove(reference, { ...options, usedBy: (id) => this.#users(id) })
+    this.#announceRemoval(rows)
+    return rows
+  }
+
+  #announceRemoval(rows: ({ Untagged: string } | { Deleted: string })[]): void {
+    for (const row of rows) {
+      if ('Untagged' in row) this.events.publish('image', 'untag', row.Untagged, { name: row.Untagged })
+      else this.events.publish('image', 'delete', row.Deleted, { name: row.Deleted })
+    }
+  }
+
+  #users(imageId: string): { id: string; running: boolean }[] {
+    return this.registry
+      .all()
+      .filter((container) => container.record.imageId === imageId)
+      .map((container) => ({ id: container.id, running: container.isUp }))
+  }
+
+  async pull(
+    reference: string,
+    options: { platform: string; allTags: boolean; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal: AbortSignal },
+  ): Promise<void> {
+    if (options.allTags) throw notImplemented('pulling all tags of a repository is not supported by Hull yet: name one')
+    const image = await this.service.pull(reference, {
+      ...(options.platform ? { platform: options.platform } : {}),
+      ...(options.auth ? { auth: options.auth } : {}),
+      onProgress: options.onProgress,
+      signal: options.signal,
+    })
+    this.events.publish('image', 'pull', reference, { ...image.config.Labels, name: reference })
+  }
+
+  async load(tar: Readable, options: { onProgress: (m: ProgressMessage) => void; signal: AbortSignal }): Promise<void> {
+    const images = await this.service.load(tar, options)
+    for (const image of images) this.events.publish('image', 'load', image.id, { name: image.repoTags[0] ?? image.id })
+  }
+
+  async import(
+    tar: Readable,
+    options: { repo: string; tag: string; message: string; changes: string[]; platform: string; signal: AbortSignal },
+  ): Promise<string> {
+    const image = await this.service.import(tar, {
+      ...(options.repo ? { repo: options.repo } : {}),
+      ...(options.tag ? { tag: options.tag } : {}),
+      ...(options.message ? { message: options.message } : {}),
+      ...(options.platform ? { platform: options.platform } : {}),
+      changes: options.changes,
+    })
+    this.events.publish('image', 'import', image.id, { name: image.repoTags[0] ?? image.id })
+    return image.id
+  }
+
+  async prune(filters: Filters<'dangling' | 'until' | 'label' | 'label!'>) {
+    // Docker's default is dangling=true: `docker image prune -a` says dangling=false and means every image that no container uses.
+    const all = filters.dangling?.includes('false') ?? false
+    const { dangling: _, ...rest } = filters
+    const rows = await this.list({ all: true, filters: rest, digests: false, sharedSize: false })
+    const deleted: ({ Untagged: string } | { Deleted: string })[] = []
+    let spaceReclaimed = 0
+    for (const { image, containers } of rows) {
+      if (containers > 0 || (!all && image.repoTags.length > 0)) continue
+      const names = image.repoTags.length > 0 ? image.repoTags : [image.id]
+      const removed: ({ Untagged: string } | { Deleted: string })[] = []
+      for (const name of names) removed.push(...(await this.remove(name, { force: false, noprune: false })))
+      if (removed.some((row) => 'Deleted' in row)) spaceReclaimed += image.size
+      deleted.push(...removed)
+    }
+    return { deleted, spaceReclaimed }
+  }
+
+  async save(): Promise<Readable> {
+    throw notImplemented('docker save is not supported by Hull yet')
+  }
+
+  async push(): Promise<void> {
+    throw notImplemented('docker push is not supported by Hull yet')
+  }
+
+  async search(): Promise<unknown[]> {
+    throw notImplemented('docker search is not supported by Hull yet')
+  }
+}

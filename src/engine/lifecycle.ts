@@ -1,0 +1,491 @@
+import { conflict, HullError, internal, messageOf } from '../base/errors.js'
+import { log } from '../base/log.js'
+import type { ImageService } from '../image/types.js'
+import type { Endpoint, NetworkManager, PortBinding } from '../network/types.js'
+import type { Isolation, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
+import { type Container, recordExit } from './container.js'
+import type { EventBus } from './events.js'
+import { KeyedLock } from './lock.js'
+import type { ContainerRegistry } from './registry.js'
+import { parseSignal, SIGKILL } from './signals.js'
+import { networkModeOf, type SpecPaths, workloadSpec } from './spec.js'
+import type { ContainerRecord, ContainerStore } from './store.js'
+
+/** What the life cycle works with. */
+export interface LifecycleParts {
+  store: ContainerStore
+  registry: ContainerRegistry
+  images: ImageService
+  network: NetworkManager
+  drivers: Record<Isolation, SandboxDriver>
+  events: EventBus
+  paths: SpecPaths
+}
+
+/** Seconds between SIGTERM and SIGKILL when neither the container nor the client says (Docker). */
+const defaultStopTimeout = 10
+/** Back-off of restart policies (moby restartmanager): from 100 ms, doubled up to a minute, reset after 10 s of running. */
+const restartFirstMs = 100
+const restartMaxMs = 60_000
+const restartResetMs = 10_000
+
+/** The names that events carry of a container (moby logEvent): image, name, labels. */
+function eventAttributes(record: ContainerRecord): Record<string, string> {
+  return { ...record.config.Labels, image: record.imageRef, name: record.name }
+}
+
+const delay = (ms: number) => new Promise<'timeout'>((resolve) => setTimeout(() => resolve('timeout'), ms))
+
+/**
+ * The states of a container and the steps between them. Steps on one container are serialized; each writes the record to disk
+ * before it reports success, and undoes in the kernel what it could not finish.
+ */
+export class Lifecycle {
+  readonly #lock = new KeyedLock()
+  readonly #restartDelay = new Map<string, number>()
+  #stopping = false
+
+  constructor(readonly parts: LifecycleParts) {}
+
+  // events -------------------------------------------------------------------------------------------------
+
+  announce(container: Container, action: string, attributes: Record<string, string> = {}): void {
+    this.parts.events.publish('container', action, container.id, { ...eventAttributes(container.record), ...attributes })
+  }
+
+  // start --------------------------------------------------------------------------------------------------
+
+  /** True: started. False: it ran already. */
+  start(container: Container): Promise<boolean> {
+    return this.#lock.run(container.id, async () => {
+      const { status } = container.record.state
+      if (status === 'running') return false
+      if (status === 'paused') throw conflict('cannot start a paused container, try unpause instead')
+      if (status === 'removing' || status === 'dead') {
+        throw conflict('container is marked for removal and cannot be started')
+      }
+      container.record.state.stoppedByUser = false
+      this.#restartDelay.delete(container.id)
+      await this.#start(container)
+      return true
+    })
+  }
+
+  async #start(container: Container): Promise<void> {
+    const { record } = container
+    clearTimeout(container.restartTimer)
+    let sandbox: Sandbox | undefined
+    try {
+      record.state.starting = true
+      record.state.error = ''
+      const attachments: SandboxAttachments = {}
+      const mode = networkModeOf(record)
+      if (mode === 'bridge') {
+        // The address is on disk before anything is in the kernel, so that a crash leaves nothing that nobody knows.
+        record.endpoint = await this.#allocate(record)
+      }
+      const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId)])
+      const spec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
+      if (record.isolation === 'vm') {
+        if (record.endpoint) attachments.tapFd = (await this.parts.network.connectTap(record.endpoint)).tapFd
+      } else if (record.endpoint) {
+        attachments.netnsPath = (await this.parts.network.connectNamespace(record.endpoint)).netnsPath
+      } else if (mode === 'none') {
+        attachments.netnsPath = (await this.parts.network.isolatedNamespace(record.id)).netnsPath
+      }
+      sandbox = await this.parts.drivers[record.isolation].create(spec, attachments)
+      await Promise.all([
+        container.connectAttaches(sandbox),
+        record.endpoint && record.endpoint.ports.length > 0 ? this.parts.network.publish(record.endpoint) : undefined,
+      ])
+      await sandbox.start()
+    } catch (error) {
+      await this.#startFailed(container, sandbox, error)
+      throw error instanceof HullError ? error : internal(messageOf(error), error)
+    }
+    record.state.status = 'running'
+    record.state.starting = false
+    record.state.exitCode = 0
+    record.state.oomKilled = false
+    record.state.startedAt = new Date().toISOString()
+    delete record.state.finishedAt
+    this.#hold(container, sandbox)
+    await this.parts.store.save(record)
+    this.announce(container, 'start')
+  }
+
+  async #allocate(record: ContainerRecord): Promise<Endpoint> {
+    const ranged = Math.max(0, ...record.ports.map((port) => port.hostPortEnd - port.hostPortStart))
+    for (let offset = 0; ; offset++) {
+      const ports: PortBinding[] = record.ports.map((port) => ({
+        containerPort: port.containerPort,
+        protocol: port.protocol === 'udp' ? 'udp' : 'tcp',
+        hostIp: port.hostIp,
+        hostPort: Math.min(port.hostPortStart + offset, port.hostPortEnd),
+      }))
+      try {
+        return await this.parts.network.allocate(record.id, {
+          ports,
+          ...(record.requestedMac ? { mac: record.requestedMac } : {}),
+          ...(record.requestedAddress ? { address: record.requestedAddress } : {}),
+        })
+      } catch (error) {
+        // A range of host ports means "the first that is free"; any other failure is final.
+        if (offset >= ranged || !/already (allocated|in use)/.test(messageOf(error))) throw error
+      }
+    }
+  }
+
+  async #startFailed(container: Container, sandbox: Sandbox | undefined, error: unknown): Promise<void> {
+    const { record } = container
+    const message = messageOf(error)
+    await this.#release(container, sandbox)
+    record.state.starting = false
+    if (record.state.status !== 'created') record.state.status = 'exited'
+    record.state.error = message
+    record.state.exitCode = exitCodeOfStartError(message)
+    container.closeAttaches()
+    await this.parts.store.save(record).catch((reason: unknown) => {
+      log.error('cannot save a container', { id: record.id, error: messageOf(reason) })
+    })
+    this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
+    container.notify(['next-exit', 'not-running'], { exitCode: record.state.exitCode })
+    if (record.hostConfig.AutoRemove) await this.#remove(container)
+  }
+
+  async #release(container: Container, sandbox: Sandbox | undefined): Promise<void> {
+    try {
+      await sandbox?.destroy()
+    } catch (error) {
+      log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })
+    }
+    try {
+      await this.parts.network.release(container.id)
+    } catch (error) {
+      log.error('cannot release a network endpoint', { id: container.id, error: messageOf(error) })
+    }
+    delete container.record.endpoint
+  }
+
+  // exit ---------------------------------------------------------------------------------------------------
+
+  #hold(container: Container, sandbox: Sandbox): void {
+    container.sandbox = sandbox
+    container.ended = sandbox.exited
+      .then((exit) => this.#lock.run(container.id, () => this.#exited(container, sandbox, exit)))
+      .catch((error: unknown) => log.error('cannot finish an exit', { id: container.id, error: messageOf(error) }))
+  }
+
+  async #exited(container: Container, sandbox: Sandbox, exit: Awaited<Sandbox['exited']>): Promise<void> {
+    if (container.sandbox !== sandbox) return
+    const { record } = container
+    const ranMs = record.state.startedAt ? exit.finishedAt.getTime() - Date.parse(record.state.startedAt) : 0
+    container.sandbox = undefined
+    await this.#release(container, sandbox)
+    recordExit(record, exit)
+    const again = !this.#stopping && this.#shouldRestart(record)
+    const remove = record.hostConfig.AutoRemove && !again
+    if (again) {
+      record.state.status = 'restarting'
+      record.restartCount++
+    } else if (remove) {
+      record.state.status = 'removing'
+    }
+    if (exit.oomKilled) this.announce(container, 'oom')
+    this.announce(container, 'die', { exitCode: String(exit.code), execDuration: String(Math.max(0, Math.floor(ranMs / 1000))) })
+    await this.parts.store.save(record)
+    container.notify(['next-exit', ...(again ? [] : (['not-running'] as const))], { exitCode: exit.code })
+    if (again) this.#scheduleRestart(container, ranMs)
+    else if (remove) await this.#remove(container)
+  }
+
+  #shouldRestart(record: ContainerRecord): boolean {
+    if (record.state.stoppedByUser) return false
+    const { Name: name, MaximumRetryCount: maximum } = record.hostConfig.RestartPolicy
+    if (name === 'always' || name === 'unless-stopped') return true
+    return name === 'on-failure' && record.state.exitCode !== 0 && (maximum === 0 || record.restartCount < maximum)
+  }
+
+  #scheduleRestart(container: Container, ranMs: number): void {
+    const before = this.#restartDelay.get(container.id)
+    const wait = before === undefined || ranMs >= restartResetMs ? restartFirstMs : Math.min(before * 2, restartMaxMs)
+    this.#restartDelay.set(container.id, wait)
+    container.restartTimer = setTimeout(() => {
+      void this.#lock.run(container.id, async () => {
+        if (container.record.state.status !== 'restarting' || this.#stopping) return
+        try {
+          await this.#start(container)
+        } catch (error) {
+          log.warn('a restart failed', { id: container.id, error: messageOf(error) })
+          if (!this.#shouldRestart(container.record)) return
+          container.record.state.status = 'restarting'
+          container.record.restartCount++
+          this.#scheduleRestart(container, 0)
+        }
+      })
+    }, wait)
+  }
+
+  // stop, kill, restart ------------------------------------------------------------------------------------
+
+  /** True: stopped. False: it did not run. `timeout` in seconds, -1: for ever. */
+  async stop(container: Container, options: { timeout?: number; signal?: number }): Promise<boolean> {
+    const { record } = container
+    if (await this.#cancelRestart(container)) return true
+    if (!container.isUp || !container.sandbox) return false
+    record.state.stoppedByUser = true
+    await this.#bringDown(container, options)
+    this.announce(container, 'stop')
+    return true
+  }
+
+  async #bringDown(container: Container, options: { timeout?: number; signal?: number }): Promise<void> {
+    const { record, sandbox } = container
+    if (!sandbox) return
+    const signal = options.signal ?? (record.config.StopSignal ? parseSignal(record.config.StopSignal) : 15)
+    const timeout = options.timeout ?? record.config.StopTimeout ?? defaultStopTimeout
+    if (record.state.status === 'paused') await this.unpause(container)
+    const { ended } = container
+    this.announce(container, 'kill', { signal: String(signal) })
+    await sandbox.signal(signal).catch((error: unknown) => log.warn('cannot signal', { id: container.id, error: messageOf(error) }))
+    const soft = timeout < 0 ? ended : Promise.race([ended, delay(timeout * 1000)])
+    if ((await soft) !== 'timeout') return
+    this.announce(container, 'kill', { signal: String(SIGKILL) })
+    await sandbox.signal(SIGKILL)
+    await ended
+  }
+
+  /** A container between two lives of its restart policy has nothing to signal: it stays down. */
+  #cancelRestart(container: Container): Promise<boolean> {
+    return this.#lock.run(container.id, async () => {
+      if (container.record.state.status !== 'restarting') return false
+      clearTimeout(container.restartTimer)
+      container.record.state.status = 'exited'
+      container.record.state.stoppedByUser = true
+      await this.parts.store.save(container.record)
+      container.notify(['not-running'], { exitCode: container.record.state.exitCode })
+      return true
+    })
+  }
+
+  /** 409 when it does not run. */
+  async kill(container: Container, signal: number): Promise<void> {
+    const { record, sandbox } = container
+    if (!container.isUp || !sandbox) {
+      throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
+    }
+    if (record.state.status === 'paused') {
+      // A frozen process sees SIGKILL when it is thawed; other signals wait, as in Docker.
+      if (signal === SIGKILL) await this.unpause(container)
+    }
+    const stopSignal = record.config.StopSignal ? parseSignal(record.config.StopSignal) : 15
+    if (signal === SIGKILL || signal === stopSignal) record.state.stoppedByUser = true
+    const { ended } = container
+    const there = await sandbox.signal(signal)
+    if (!there) throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
+    this.announce(container, 'kill', { signal: String(signal) })
+    if (signal === SIGKILL) await Promise.race([ended, delay(10_000)])
+  }
+
+  async restart(container: Container, options: { timeout?: number; signal?: number }): Promise<void> {
+    const { record } = container
+    if (record.state.status === 'removing' || record.state.status === 'dead') {
+      throw conflict('container is marked for removal and cannot be started')
+    }
+    await this.#cancelRestart(container)
+    if (container.isUp) {
+      record.state.stoppedByUser = true
+      const autoRemove = record.hostConfig.AutoRemove
+      record.hostConfig.AutoRemove = false // moby: a restart is not an end
+      try {
+        await this.#bringDown(container, options)
+      } finally {
+        record.hostConfig.AutoRemove = autoRemove
+      }
+      this.announce(container, 'stop')
+    }
+    await this.start(container)
+    this.announce(container, 'restart')
+  }
+
+  // pause --------------------------------------------------------------------------------------------------
+
+  pause(container: Container): Promise<void> {
+    return this.#lock.run(container.id, async () => {
+      const { record, sandbox } = container
+      if (record.state.status === 'paused') throw conflict(`container ${record.id} is already paused`)
+      if (record.state.status !== 'running' || !sandbox) throw conflict(`container ${record.id} is not running`)
+      await sandbox.pause()
+      record.state.status = 'paused'
+      await this.parts.store.save(record)
+      this.announce(container, 'pause')
+    })
+  }
+
+  unpause(container: Container): Promise<void> {
+    return this.#lock.run(container.id, async () => {
+      const { record, sandbox } = container
+      if (record.state.status !== 'paused' || !sandbox) throw conflict(`Container ${record.id} is not paused`)
+      await sandbox.unpause()
+      record.state.status = 'running'
+      await this.parts.store.save(record)
+      this.announce(container, 'unpause')
+    })
+  }
+
+  // rename, remove -----------------------------------------------------------------------------------------
+
+  rename(container: Container, name: string): Promise<void> {
+    return this.#lock.run(container.id, async () => {
+      const { record } = container
+      const old = record.name
+      const taken = this.parts.registry.names.take(name, container.id)
+      if (taken === old) throw conflict('Renaming a container with the same name as its current name')
+      record.name = taken
+      try {
+        await this.parts.store.save(record)
+      } catch (error) {
+        record.name = old
+        this.parts.registry.names.free(taken, container.id)
+        throw error
+      }
+      this.parts.registry.names.free(old, container.id)
+      this.announce(container, 'rename', { oldName: `/${old}` })
+    })
+  }
+
+  async remove(container: Container, force: boolean): Promise<void> {
+    const { record } = container
+    await this.#cancelRestart(container)
+    if (container.isUp) {
+      if (!force) {
+        const what = record.state.status === 'paused' ? 'paused: unpause and then' : 'running:'
+        throw conflict(`cannot remove container "/${record.name}": container is ${what} stop the container before removing or force remove`)
+      }
+      record.state.stoppedByUser = true
+      const { ended } = container
+      await this.kill(container, SIGKILL).catch((error: unknown) => {
+        if (container.isUp) throw error
+      })
+      await ended
+    }
+    await this.#lock.run(container.id, async () => {
+      if (record.state.status === 'dead') return
+      if (container.isUp || record.state.starting) throw conflict(`cannot remove container "/${record.name}": container is running`)
+      record.state.status = 'removing'
+      await this.#remove(container)
+    })
+  }
+
+  /** Under the lock. The record says `removing` on disk already or goes at once: a crash in between is finished at the next start. */
+  async #remove(container: Container): Promise<void> {
+    const { record } = container
+    if (record.state.status === 'dead') return
+    try {
+      await this.parts.drivers[record.isolation].removeState({
+        id: record.id,
+        stateDir: this.parts.store.directory(record.id),
+        runDir: `${this.parts.paths.execRoot}/containers/${record.id}`,
+      })
+      await this.parts.store.remove(record.id)
+    } catch (error) {
+      log.error('cannot remove a container', { id: record.id, error: messageOf(error) })
+      container.notify(['removed', 'next-exit', 'not-running'], { exitCode: record.state.exitCode, error: messageOf(error) })
+      throw error
+    }
+    record.state.status = 'dead'
+    this.parts.registry.delete(container)
+    this.#restartDelay.delete(record.id)
+    container.closeAttaches()
+    this.announce(container, 'destroy')
+    container.notify(['removed', 'next-exit', 'not-running'], { exitCode: record.state.exitCode })
+  }
+
+  // daemon start and stop ----------------------------------------------------------------------------------
+
+  /**
+   * After a start of the daemon: takes back what still runs, finishes or undoes what was half done, then applies restart policies.
+   * `records` come from the disk. The network must be started by `startNetwork` with the endpoints of all that runs.
+   */
+  async restore(records: ContainerRecord[], make: (record: ContainerRecord) => Container, startNetwork: (active: Endpoint[]) => Promise<void>): Promise<void> {
+    const found: { container: Container; sandbox: Sandbox | undefined; wasUp: boolean }[] = []
+    for (const record of records) {
+      const container = make(record)
+      const wasUp = container.isUp || record.state.starting
+      let sandbox: Sandbox | undefined
+      try {
+        sandbox = await this.#adopt(record)
+      } catch (error) {
+        log.error('cannot adopt a container', { id: record.id, error: messageOf(error) })
+      }
+      if (sandbox && (record.state.starting || !container.isUp)) {
+        // Nobody was told that it had started: undo.
+        await sandbox.destroy()
+        sandbox = undefined
+      }
+      found.push({ container, sandbox, wasUp })
+    }
+    const active = found.flatMap(({ container, sandbox }) => (sandbox && container.record.endpoint ? [container.record.endpoint] : []))
+    await startNetwork(active)
+    for (const { container, sandbox, wasUp } of found) {
+      const { record } = container
+      if (sandbox) {
+        this.#hold(container, sandbox)
+        continue
+      }
+      if (record.state.status === 'removing') {
+        await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
+        continue
+      }
+      if (!wasUp && record.state.status !== 'restarting') {
+        await this.#bootPolicy(container, false)
+        continue
+      }
+      if (record.state.starting && !container.isUp) {
+        record.state.starting = false
+        delete record.endpoint
+        await this.parts.network.release(record.id)
+        await this.parts.store.save(record)
+        await this.#bootPolicy(container, true)
+        continue
+      }
+      // It ran and is gone without an exit status: the host was restarted, or somebody killed its supervisor.
+      recordExit(record, { code: record.state.status === 'restarting' ? record.state.exitCode : 137, oomKilled: false, finishedAt: new Date() })
+      await this.parts.network.release(record.id)
+      await this.parts.store.save(record)
+      this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
+      if (record.hostConfig.AutoRemove) await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
+      else await this.#bootPolicy(container, true)
+    }
+  }
+
+  async #adopt(record: ContainerRecord): Promise<Sandbox | undefined> {
+    const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
+    const spec: WorkloadSpec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
+    return this.parts.drivers[record.isolation].adopt(spec)
+  }
+
+  /** `always` starts whatever was; `unless-stopped` only what nobody stopped; `on-failure` what was up. */
+  async #bootPolicy(container: Container, wasUp: boolean): Promise<void> {
+    const { record } = container
+    const policy = record.hostConfig.RestartPolicy.Name
+    const again = policy === 'always' || (policy === 'unless-stopped' && !record.state.stoppedByUser) || (policy === 'on-failure' && wasUp && record.state.exitCode !== 0)
+    if (!again || record.state.status === 'created') return
+    record.state.status = 'restarting'
+    await this.parts.store.save(record)
+    this.#scheduleRestart(container, 0)
+  }
+
+  /** The daemon leaves; workloads stay. No more restarts from here. */
+  leave(): void {
+    this.#stopping = true
+    for (const container of this.parts.registry.all()) clearTimeout(container.restartTimer)
+  }
+}
+
+/** The exit code that Docker keeps for a start that failed (moby setExitCodeFromError). */
+function exitCodeOfStartError(message: string): number {
+  if (/executable file not found|no such file or directory|system cannot find the file/.test(message)) return 127
+  if (/permission denied|not a directory|is a directory|exec format error/.test(message)) return 126
+  return 128
+}

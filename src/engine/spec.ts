@@ -1,0 +1,191 @@
+import { readFile } from 'node:fs/promises'
+import { hostname as hostHostname } from 'node:os'
+import { join } from 'node:path'
+import { badRequest } from '../base/errors.js'
+import { readIfExists } from '../base/files.js'
+import type { Endpoint } from '../network/types.js'
+import type { ImageRoot } from '../image/types.js'
+import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sandbox/types.js'
+import type { HostConfig } from './api-types.js'
+import { parseSecurityOptions } from './checks.js'
+import type { ContainerRecord } from './store.js'
+
+/** Docker's PATH for a container whose image sets none (moby system.DefaultPathEnv). */
+const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Docker's masked and read-only paths (moby oci/defaults.go), which a privileged container does not have. */
+export const maskedPaths = [
+  '/proc/asound', '/proc/acpi', '/proc/interrupts', '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/timer_stats',
+  '/proc/sched_debug', '/proc/scsi', '/sys/firmware', '/sys/devices/virtual/powercap',
+]
+export const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
+
+/** Where the engine keeps things; from the daemon's flags. */
+export interface SpecPaths {
+  containersDir: string
+  execRoot: string
+  cgroupParent: string
+}
+
+/** The host's resolvers without those that only the host itself can reach (libnetwork resolvconf.FilterResolvDNS). */
+export async function hostResolvers(): Promise<{ nameservers: string[]; rest: string[] }> {
+  let text = (await readIfExists('/etc/resolv.conf')) ?? ''
+  // systemd-resolved's stub is on the host's loopback; its real upstream servers stand in another file.
+  if (/^nameserver\s+127\.0\.0\.53/m.test(text)) text = (await readIfExists('/run/systemd/resolve/resolv.conf')) ?? text
+  const nameservers: string[] = []
+  const rest: string[] = []
+  for (const line of text.split('\n')) {
+    const server = /^nameserver\s+(\S+)/.exec(line)
+    if (server) nameservers.push(server[1]!)
+    else if (/^(search|domain|options)\s/.test(line)) rest.push(line.trim())
+  }
+  return { nameservers, rest }
+}
+
+async function resolvConf(host: HostConfig, networkMode: SandboxNetwork['mode']): Promise<string> {
+  const found = await hostResolvers()
+  let servers = host.Dns.length > 0 ? host.Dns : found.nameservers
+  if (networkMode !== 'host' && host.Dns.length === 0) {
+    servers = servers.filter((server) => !server.startsWith('127.') && server !== '::1')
+    if (servers.length === 0) servers = ['8.8.8.8', '8.8.4.4']
+  }
+  const lines = servers.map((server) => `nameserver ${server}`)
+  const search = host.DnsSearch.filter((domain) => domain !== '.')
+  if (search.length > 0) lines.push(`search ${search.join(' ')}`)
+  else if (host.DnsSearch.length === 0) lines.push(...found.rest.filter((line) => !line.startsWith('options')))
+  if (host.DnsOptions.length > 0) lines.push(`options ${host.DnsOptions.join(' ')}`)
+  else lines.push(...found.rest.filter((line) => line.startsWith('options')))
+  return lines.join('\n') + '\n'
+}
+
+function hostsFile(record: ContainerRecord, hostname: string, domainname: string, endpoint: Endpoint | undefined, gateway: string): string {
+  const lines = [
+    '127.0.0.1\tlocalhost',
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    'fe00::0\tip6-localnet',
+    'ff00::0\tip6-mcastprefix',
+    'ff02::1\tip6-allnodes',
+    'ff02::2\tip6-allrouters',
+  ]
+  for (const extra of record.hostConfig.ExtraHosts) {
+    const separator = /[:=]/.exec(extra)
+    if (!separator) throw badRequest(`invalid host entry "${extra}": want NAME:ADDRESS`)
+    const name = extra.slice(0, separator.index)
+    const address = extra.slice(separator.index + 1).replace(/^\[(.*)\]$/, '$1')
+    lines.push(`${address === 'host-gateway' ? gateway : address}\t${name}`)
+  }
+  if (endpoint) lines.push(`${endpoint.address}\t${domainname ? `${hostname}.${domainname} ` : ''}${hostname}`)
+  return lines.join('\n') + '\n'
+}
+
+function mountsOf(record: ContainerRecord): MountSpec[] {
+  return record.mounts.map((mount) => ({
+    type: mount.type === 'tmpfs' ? 'tmpfs' : mount.type === 'volume' ? 'volume' : 'bind',
+    source: mount.source,
+    target: mount.target,
+    readOnly: mount.readOnly,
+    options: mount.options,
+  }))
+}
+
+/** HostConfig's limits in the sandbox's words. */
+export function resourcesOf(host: HostConfig): Resources {
+  return {
+    memory: host.Memory,
+    memorySwap: host.MemorySwap,
+    memoryReservation: host.MemoryReservation,
+    nanoCpus: host.NanoCpus,
+    cpuShares: host.CpuShares,
+    cpuPeriod: host.CpuPeriod,
+    cpuQuota: host.CpuQuota,
+    cpusetCpus: host.CpusetCpus,
+    cpusetMems: host.CpusetMems,
+    pidsLimit: host.PidsLimit ?? 0,
+    ulimits: host.Ulimits.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),
+    oomKillDisable: host.OomKillDisable ?? false,
+    oomScoreAdj: host.OomScoreAdj,
+    blkioWeight: host.BlkioWeight,
+  }
+}
+
+/** Whether this container has an end on the bridge. */
+export function networkModeOf(record: Pick<ContainerRecord, 'hostConfig' | 'config'>): 'none' | 'host' | 'bridge' {
+  if (record.config.NetworkDisabled) return 'none'
+  const mode = record.hostConfig.NetworkMode
+  return mode === 'none' || mode === 'host' ? mode : 'bridge'
+}
+
+/** argv: entrypoint, then command. */
+export function commandOf(record: Pick<ContainerRecord, 'config'>): string[] {
+  return [...(record.config.Entrypoint ?? []), ...(record.config.Cmd ?? [])]
+}
+
+/** Everything that a sandbox has to know, from the record on disk and the address of this start. */
+export async function workloadSpec(
+  record: ContainerRecord,
+  root: ImageRoot,
+  paths: SpecPaths,
+  bridge: { gateway: string; mtu: number },
+  endpoint: Endpoint | undefined,
+): Promise<WorkloadSpec> {
+  const { config, hostConfig: host } = record
+  const mode = networkModeOf(record)
+  const network: SandboxNetwork =
+    mode === 'bridge' && endpoint
+      ? { mode, address: endpoint.address, prefixLength: endpoint.prefixLength, gateway: endpoint.gateway, mac: endpoint.mac, mtu: bridge.mtu }
+      : { mode: mode === 'host' ? 'host' : 'none' }
+  const hostname = config.Hostname || (mode === 'host' ? hostHostname() : record.id.slice(0, 12))
+  const env = [...config.Env]
+  const has = (name: string) => env.some((line) => line.startsWith(`${name}=`))
+  const base: string[] = []
+  if (!has('PATH')) base.push(defaultPath)
+  if (!has('HOSTNAME')) base.push(`HOSTNAME=${hostname}`)
+  if (config.Tty && !has('TERM')) base.push('TERM=xterm')
+  const security = parseSecurityOptions(host.SecurityOpt, host.Privileged)
+  const directory = join(paths.containersDir, record.id)
+  const [rows, columns] = host.ConsoleSize
+  return {
+    id: record.id,
+    name: record.name,
+    process: {
+      args: commandOf(record),
+      env: [...base, ...env],
+      cwd: config.WorkingDir || '/',
+      user: config.User,
+      groupAdd: host.GroupAdd,
+      tty: config.Tty,
+      ...(rows > 0 && columns > 0 ? { consoleSize: [rows, columns] as [number, number] } : {}),
+      privileged: host.Privileged,
+    },
+    openStdin: config.OpenStdin,
+    stdinOnce: config.StdinOnce,
+    hostname,
+    domainname: config.Domainname,
+    layers: root.layers,
+    chainId: root.chainId,
+    readOnlyRootfs: host.ReadonlyRootfs,
+    mounts: mountsOf(record),
+    resources: resourcesOf(host),
+    network,
+    init: host.Init ?? false,
+    privileged: host.Privileged,
+    capAdd: host.CapAdd,
+    capDrop: host.CapDrop,
+    noNewPrivileges: security.noNewPrivileges,
+    seccomp: security.seccomp,
+    sysctls: host.Sysctls,
+    shmSize: host.ShmSize,
+    files: {
+      hosts: mode === 'host' ? await readFile('/etc/hosts', 'utf8') : hostsFile(record, hostname, config.Domainname, endpoint, bridge.gateway),
+      hostname: `${hostname}\n`,
+      resolvConf: await resolvConf(host, mode),
+    },
+    runtime: host.Runtime,
+    maskedPaths: host.MaskedPaths ?? (host.Privileged ? [] : maskedPaths),
+    readonlyPaths: host.ReadonlyPaths ?? (host.Privileged ? [] : readonlyPaths),
+    cgroupParent: host.CgroupParent || paths.cgroupParent,
+    logPath: host.LogConfig.Type === 'none' ? '' : join(directory, 'container.log'),
+    stateDir: directory,
+    runDir: join(paths.execRoot, 'containers', record.id),
+  }
+}

@@ -1,0 +1,97 @@
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '../base/errors.js'
+import { writeFileAtomic } from '../base/files.js'
+import { log } from '../base/log.js'
+import type { Endpoint } from '../network/types.js'
+import type { Isolation } from '../sandbox/types.js'
+import type { ContainerConfig, HostConfig, MountRequest, PublishedPort } from './api-types.js'
+
+/** What is kept of a container on disk: `containers/<id>/config.json`. The truth; memory is a cache of it. */
+export interface ContainerRecord {
+  version: 1
+  id: string
+  name: string
+  /** ISO 8601. */
+  created: string
+  imageId: string
+  /** As the user named the image. */
+  imageRef: string
+  isolation: Isolation
+  /** Merged with the image's. */
+  config: ContainerConfig
+  hostConfig: HostConfig
+  ports: PublishedPort[]
+  mounts: MountRequest[]
+  /** --ip and --mac-address, '' when not given. */
+  requestedAddress: string
+  requestedMac: string
+  warnings: string[]
+  restartCount: number
+  /** While it runs on a bridge. */
+  endpoint?: Endpoint
+  state: {
+    status: 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
+    /** A start is under way: after a crash it is undone. */
+    starting: boolean
+    exitCode: number
+    error: string
+    oomKilled: boolean
+    startedAt?: string
+    finishedAt?: string
+    /** `docker stop` or `kill`: the restart policy does not bring it back. */
+    stoppedByUser: boolean
+  }
+}
+
+const file = 'config.json'
+
+/** The records of all containers, one directory each. */
+export class ContainerStore {
+  constructor(readonly root: string) {}
+
+  directory(id: string): string {
+    return join(this.root, id)
+  }
+
+  /** All records. A directory without a readable record is left over from a create that did not finish: it is removed. */
+  async load(): Promise<ContainerRecord[]> {
+    await mkdir(this.root, { recursive: true, mode: 0o710 })
+    const records: ContainerRecord[] = []
+    for (const id of await readdir(this.root)) {
+      try {
+        records.push(JSON.parse(await readFile(join(this.root, id, file), 'utf8')) as ContainerRecord)
+      } catch (error) {
+        log.warn('dropping an unfinished container directory', { id, error: messageOf(error) })
+        await rm(join(this.root, id), { recursive: true, force: true })
+      }
+    }
+    return records
+  }
+
+  /**
+   * Makes the directory and the first record. `durable`: also safe from a crash of the host (fsync, some milliseconds);
+   * a container that removes itself does not outlive its host anyway.
+   */
+  async create(record: ContainerRecord, durable: boolean): Promise<void> {
+    const directory = this.directory(record.id)
+    await mkdir(directory, { mode: 0o710 })
+    if (durable) await writeFileAtomic(join(directory, file), JSON.stringify(record))
+    else await writeFile(join(directory, file), JSON.stringify(record), { mode: 0o600 })
+  }
+
+  /**
+   * Replaces a record. Safe from a crash of the daemon (rename); not fsynced, because after a crash of the host nothing runs and
+   * every state is made anew from what is found.
+   */
+  async save(record: ContainerRecord): Promise<void> {
+    const path = join(this.directory(record.id), file)
+    await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
+    await rename(`${path}.tmp`, path)
+  }
+
+  /** Forgets a container. */
+  async remove(id: string): Promise<void> {
+    await rm(this.directory(id), { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,201 @@
+import { randomUUID } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { arch, cpus, hostname, release, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { badRequest, notImplemented, unauthorized } from '../base/errors.js'
+import { readIfExists } from '../base/files.js'
+import type { Isolation } from '../sandbox/types.js'
+import type {
+  ContainerEngine,
+  ContainerSummary,
+  EngineEvent,
+  EngineInfo,
+  EventFilter,
+  Filters,
+  ImageEngine,
+  ImageSummary,
+  SystemEngine,
+  VolumeDetails,
+} from './api-types.js'
+import type { LifecycleParts } from './lifecycle.js'
+import { matchLabels } from './list.js'
+
+/** What the daemon knows of itself and its host. */
+export interface SystemOptions {
+  dataRoot: string
+  defaultIsolation: Isolation
+  defaultRuntime: string
+  cgroupVersion: '1' | '2'
+  /** Versions of the programs that do the work, by name. */
+  components: Record<string, string>
+  /** Installed OCI runtimes by name. */
+  runtimes: Record<string, { path: string }>
+  hostWarnings: string[]
+}
+
+/** systemd's os-release(5). */
+async function osRelease(): Promise<Record<string, string>> {
+  const text = (await readIfExists('/etc/os-release')) ?? (await readIfExists('/usr/lib/os-release')) ?? ''
+  return Object.fromEntries([...text.matchAll(/^([A-Z_]+)="?(.*?)"?$/gm)].map((match) => [match[1]!, match[2]!]))
+}
+
+const architectures: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' }
+
+function matchesEvent(event: EngineEvent, filters: Filters<EventFilter>): boolean {
+  const any = (values: readonly string[] | undefined, test: (value: string) => boolean) => !values || values.length === 0 || values.some(test)
+  const object = (type: string, values: readonly string[] | undefined) =>
+    any(values, (value) => event.type === type && (event.actor.id.startsWith(value) || event.actor.attributes['name'] === value.replace(/^\//, '')))
+  return (
+    any(filters.type, (value) => event.type === value) &&
+    any(filters.event, (value) => event.action === value || event.action.startsWith(`${value}:`)) &&
+    object('container', filters.container) &&
+    any(filters.image, (value) => event.actor.attributes['image'] === value || (event.type === 'image' && (event.actor.id === value || event.actor.attributes['name'] === value))) &&
+    object('network', filters.network) &&
+    object('volume', filters.volume) &&
+    any(filters.scope, (value) => value === 'local') &&
+    matchLabels(event.actor.attributes, filters.label)
+  )
+}
+
+/** Docker's /info, /events and friends. */
+export class System implements SystemEngine {
+  constructor(
+    readonly options: SystemOptions,
+    readonly parts: LifecycleParts,
+    readonly images: ImageEngine,
+    readonly containers: ContainerEngine,
+  ) {}
+
+  async info(): Promise<EngineInfo> {
+    const { options, parts } = this
+    const [os, processInfo, vmInfo, images, forwarding] = await Promise.all([
+      osRelease(),
+      parts.drivers.process.info(),
+      parts.drivers.vm.info(),
+      parts.images.list(),
+      readIfExists('/proc/sys/net/ipv4/ip_forward'),
+    ])
+    const count = (status: string) => parts.registry.all().filter((container) => container.record.state.status === status).length
+    const all = parts.registry.all().length
+    const running = count('running')
+    const paused = count('paused')
+    return {
+      id: await this.#id(),
+      name: hostname(),
+      containers: { running, paused, stopped: all - running - paused },
+      images: images.length,
+      storageDriver: 'overlay2',
+      storageStatus: [
+        ['Backing Filesystem', 'extfs'],
+        ['VM root', 'EROFS (read-only) + ext4 (writable), one of each per container'],
+      ],
+      dataRoot: options.dataRoot,
+      loggingDriver: 'json-file',
+      cgroupDriver: 'cgroupfs',
+      cgroupVersion: options.cgroupVersion,
+      limits: { memory: true, swap: true, cpuCfs: true, cpuShares: true, cpuset: true, pids: true, oomKillDisable: options.cgroupVersion === '1' },
+      ipv4Forwarding: forwarding?.trim() === '1',
+      kernelVersion: release(),
+      operatingSystem: os['PRETTY_NAME'] ?? 'Linux',
+      osVersion: os['VERSION_ID'] ?? '',
+      architecture: architectures[arch()] ?? arch(),
+      cpus: cpus().length,
+      memory: totalmem(),
+      runtimes: options.runtimes,
+      defaultRuntime: options.defaultRuntime,
+      defaultIsolation: options.defaultIsolation,
+      securityOptions: ['name=seccomp,profile=builtin', 'name=cgroupns'],
+      networkPlugins: ['bridge', 'host', 'null'],
+      components: options.components,
+      insecureRegistries: ['127.0.0.0/8', '::1/128'],
+      httpProxy: process.env['HTTP_PROXY'] ?? process.env['http_proxy'] ?? '',
+      httpsProxy: process.env['HTTPS_PROXY'] ?? process.env['https_proxy'] ?? '',
+      noProxy: process.env['NO_PROXY'] ?? process.env['no_proxy'] ?? '',
+      labels: [],
+      eventsListeners: parts.events.listeners,
+      details: [
+        ['Isolations', 'process, vm'],
+        ['VM accelerator', vmInfo.accelerator || 'none'],
+        ...Object.entries(processInfo.details),
+        ...Object.entries(vmInfo.details),
+      ],
+      warnings: [...options.hostWarnings, ...processInfo.warnings, ...vmInfo.warnings, ...parts.network.warnings()],
+    }
+  }
+
+  /** Made once and kept, as Docker's engine ID is. */
+  async #id(): Promise<string> {
+    const path = join(this.options.dataRoot, 'engine-id')
+    try {
+      return (await readFile(path, 'utf8')).trim()
+    } catch {
+      const id = randomUUID()
+      await writeFile(path, `${id}\n`, { flag: 'wx', mode: 0o600 }).catch(() => {})
+      return (await readFile(path, 'utf8')).trim()
+    }
+  }
+
+  async *events(request: { since?: bigint; until?: bigint; filters: Filters<EventFilter>; signal: AbortSignal }): AsyncIterable<EngineEvent> {
+    const queue: EngineEvent[] = []
+    let wake: () => void = () => {}
+    const unsubscribe = this.parts.events.subscribe((event) => {
+      // A client that does not read must not grow the daemon: beyond this it loses the oldest.
+      if (queue.length >= 10_000) queue.shift()
+      queue.push(event)
+      wake()
+    })
+    const nowNano = () => BigInt(Date.now()) * 1_000_000n
+    const stop = () => wake()
+    request.signal.addEventListener('abort', stop)
+    const timer =
+      request.until !== undefined && request.until > nowNano() ? setTimeout(stop, Math.min(Number((request.until - nowNano()) / 1_000_000n), 2 ** 31 - 1)) : undefined
+    try {
+      let last = 0n
+      if (request.since !== undefined) {
+        for (const event of this.parts.events.past()) {
+          last = event.timeNano
+          if (event.timeNano < request.since || (request.until !== undefined && event.timeNano > request.until)) continue
+          if (matchesEvent(event, request.filters)) yield event
+        }
+      }
+      for (;;) {
+        for (let event = queue.shift(); event; event = queue.shift()) {
+          if (event.timeNano > last && matchesEvent(event, request.filters)) yield event
+        }
+        if (request.signal.aborted || (request.until !== undefined && nowNano() >= request.until)) return
+        await new Promise<void>((resolve) => {
+          wake = resolve
+          if (queue.length > 0 || request.signal.aborted) resolve()
+        })
+      }
+    } finally {
+      clearTimeout(timer)
+      unsubscribe()
+      request.signal.removeEventListener('abort', stop)
+    }
+  }
+
+  async auth(request: { username: string; password: string; serverAddress: string; identityToken: string }): Promise<{ status: string; identityToken: string }> {
+    if (!('login' in this.parts.images)) throw notImplemented('docker login is not supported by Hull yet')
+    if (request.username === '' && request.identityToken === '') throw unauthorized('unauthorized: a username is required')
+    const service = this.parts.images as typeof this.parts.images & { login(request: object): Promise<{ identityToken: string }> }
+    const { identityToken } = await service.login(request)
+    return { status: 'Login Succeeded', identityToken }
+  }
+
+  async diskUsage(kinds: ReadonlySet<'container' | 'image' | 'volume' | 'build-cache'>): Promise<{
+    layersSize: number
+    images: ImageSummary[]
+    containers: ContainerSummary[]
+    volumes: VolumeDetails[]
+  }> {
+    const images = kinds.has('image') ? await this.images.list({ all: true, filters: {}, digests: false, sharedSize: true }) : []
+    const containers = kinds.has('container') ? await this.containers.list({ all: true, limit: 0, size: true, filters: {} }) : []
+    return { layersSize: images.reduce((sum, row) => sum + row.image.size, 0), images, containers, volumes: [] }
+  }
+
+  async distribution(reference: string): Promise<unknown> {
+    if (reference === '') throw badRequest('invalid reference format')
+    throw notImplemented('distribution inspect is not supported by Hull yet')
+  }
+}

@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { ContainerDetails, ContainerSummary, EndpointInfo, MountPoint, PortInfo } from './api-types.js'
+import type { Container } from './container.js'
+import { commandOf, networkModeOf } from './spec.js'
+import type { ContainerRecord } from './store.js'
+
+const hash = (text: string) => createHash('sha256').update(text).digest('hex')
+
+/** IDs of the three networks that every Docker engine has: stable for one data root. */
+export function networkIds(dataRoot: string): Record<'bridge' | 'host' | 'none', string> {
+  return { bridge: hash(`${dataRoot} bridge`), host: hash(`${dataRoot} host`), none: hash(`${dataRoot} none`) }
+}
+
+function endpoints(record: ContainerRecord, ids: ReturnType<typeof networkIds>): Record<string, EndpointInfo> {
+  const mode = networkModeOf(record)
+  const end = mode === 'bridge' ? record.endpoint : undefined
+  return {
+    [mode]: {
+      networkId: ids[mode],
+      endpointId: record.state.status === 'running' || record.state.status === 'paused' ? hash(`${record.id} ${mode}`) : '',
+      gateway: end?.gateway ?? '',
+      ipAddress: end?.address ?? '',
+      prefixLength: end?.prefixLength ?? 0,
+      mac: end?.mac ?? record.requestedMac,
+      aliases: [],
+      links: [],
+      dnsNames: [],
+      driverOptions: {},
+      requestedAddress: record.requestedAddress,
+    },
+  }
+}
+
+function ports(record: ContainerRecord): PortInfo[] {
+  const rows: PortInfo[] = (record.endpoint?.ports ?? []).map((port) => ({
+    containerPort: port.containerPort,
+    protocol: port.protocol,
+    hostIp: port.hostIp || '0.0.0.0',
+    hostPort: port.hostPort,
+  }))
+  for (const exposed of Object.keys(record.config.ExposedPorts)) {
+    const [number, protocol = 'tcp'] = exposed.split('/')
+    if (rows.some((row) => row.containerPort === Number(number) && row.protocol === protocol)) continue
+    rows.push({ containerPort: Number(number), protocol: protocol === 'udp' ? 'udp' : protocol === 'sctp' ? 'sctp' : 'tcp', hostIp: '', hostPort: 0 })
+  }
+  return rows
+}
+
+function mounts(record: ContainerRecord): MountPoint[] {
+  return record.mounts
+    .filter((mount) => mount.from !== 'Tmpfs')
+    .map((mount) => ({
+      type: mount.type === 'tmpfs' ? 'tmpfs' : mount.type === 'volume' ? 'volume' : 'bind',
+      name: mount.type === 'volume' ? mount.source : '',
+      source: mount.source,
+      destination: mount.target,
+      driver: '',
+      mode: mount.from === 'Binds' ? mount.options.join(',') : '',
+      rw: !mount.readOnly,
+      propagation: mount.type === 'bind' ? (mount.options.find((option) => /^r?(private|shared|slave)$/.test(option)) ?? 'rprivate') : '',
+    }))
+}
+
+const date = (text: string | undefined) => (text === undefined ? undefined : new Date(text))
+
+/** A row of `docker ps`. */
+export function summaryOf(container: Container, ids: ReturnType<typeof networkIds>): ContainerSummary {
+  const { record } = container
+  const started = date(record.state.startedAt)
+  const finished = date(record.state.finishedAt)
+  return {
+    id: record.id,
+    name: record.name,
+    image: record.imageRef,
+    imageId: record.imageId,
+    command: commandOf(record),
+    created: new Date(record.created),
+    status: record.state.status,
+    exitCode: record.state.exitCode,
+    ...(started ? { startedAt: started } : {}),
+    ...(finished ? { finishedAt: finished } : {}),
+    ports: container.isUp ? ports(record) : [],
+    labels: record.config.Labels,
+    networkMode: record.hostConfig.NetworkMode,
+    networks: endpoints(record, ids),
+    mounts: mounts(record),
+    annotations: { ...record.hostConfig.Annotations, 'org.hull.isolation': record.isolation },
+  }
+}
+
+/** `docker inspect`. */
+export function detailsOf(
+  container: Container,
+  ids: ReturnType<typeof networkIds>,
+  directories: { state: string; overlay: string; netns: string; layers: string[] },
+  accelerator: string,
+): ContainerDetails {
+  const { record, sandbox } = container
+  const [path = '', ...args] = commandOf(record)
+  const started = date(record.state.startedAt)
+  const finished = date(record.state.finishedAt)
+  const up = container.isUp
+  return {
+    id: record.id,
+    name: record.name,
+    created: new Date(record.created),
+    path,
+    args,
+    state: {
+      status: record.state.status,
+      oomKilled: record.state.oomKilled,
+      pid: up ? (sandbox?.pid ?? 0) : 0,
+      exitCode: record.state.exitCode,
+      error: record.state.error,
+      ...(started ? { startedAt: started } : {}),
+      ...(finished ? { finishedAt: finished } : {}),
+    },
+    imageId: record.imageId,
+    platform: 'linux',
+    resolvConfPath: join(directories.state, 'resolv.conf'),
+    hostnamePath: join(directories.state, 'hostname'),
+    hostsPath: join(directories.state, 'hosts'),
+    logPath: record.hostConfig.LogConfig.Type === 'none' ? '' : join(directories.state, 'container.log'),
+    restartCount: record.restartCount,
+    storage:
+      record.isolation === 'process'
+        ? {
+            driver: 'overlay2',
+            data: {
+              LowerDir: [...directories.layers].reverse().join(':'),
+              MergedDir: join(directories.overlay, 'merged'),
+              UpperDir: join(directories.overlay, 'upper'),
+              WorkDir: join(directories.overlay, 'work'),
+            },
+          }
+        : { driver: 'erofs', data: { Disk: join(directories.state, 'disk.img') } },
+    appArmorProfile: '',
+    execIds: [...container.execs],
+    hostConfig: { ...record.hostConfig, Isolation: record.isolation },
+    config: record.config,
+    mounts: mounts(record),
+    ports: ports(record),
+    networks: endpoints(record, ids),
+    sandboxKey: up && record.isolation === 'process' ? directories.netns : '',
+    hull: { isolation: record.isolation, accelerator, warnings: record.warnings },
+  }
+}
