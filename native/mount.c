@@ -2,10 +2,12 @@
 #include "common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* The kernel copies one page of mount data and cuts off the rest without a word (copy_mount_options in fs/namespace.c):
@@ -92,7 +94,27 @@ static napi_value js_umount(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+/* mount_setattr(2): changes the named attributes and no others, which a remount cannot. */
+static napi_value js_mount_setattr(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  AUTO_FREE target = NULL;
+  int64_t set, clear;
+  bool recursive;
+  if (!arg_all(env, info, 4, argv) || !arg_string(env, argv[0], "target", &target) ||
+      !arg_integer(env, argv[1], "set", 0, UINT32_MAX, &set) || !arg_integer(env, argv[2], "clear", 0, UINT32_MAX, &clear) ||
+      !arg_bool(env, argv[3], "recursive", &recursive))
+    return NULL;
+  struct mount_attr attributes = {.attr_set = (uint64_t)set, .attr_clr = (uint64_t)clear};
+  unsigned int flags = AT_SYMLINK_NOFOLLOW | (recursive ? AT_RECURSIVE : 0);
+  if (syscall(SYS_mount_setattr, AT_FDCWD, target, flags, &attributes, sizeof attributes) < 0)
+    return error_throw(env, errno, "mount_setattr", target);
+  return value_undefined(env);
+}
+
 bool mount_register(napi_env env, napi_value exports) {
-  static const struct function functions[] = {{"mount", js_mount}, {"mountAt", js_mount_at}, {"umount", js_umount}};
+  static const struct function functions[] = {{"mount", js_mount},
+                                              {"mountAt", js_mount_at},
+                                              {"umount", js_umount},
+                                              {"mountSetattr", js_mount_setattr}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

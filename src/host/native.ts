@@ -15,6 +15,8 @@ export interface Native {
   mountAt(cwd: string, source: string, target: string, fstype: string, flags: number, data: string): Promise<void>
   /** umount2(2). `flags` are MNT_* / UMOUNT_* bits. */
   umount(target: string, flags: number): void
+  /** mount_setattr(2): MOUNT_ATTR_* bits to set and to clear, on `target` alone or on all mounts below it too. */
+  mountSetattr(target: string, set: number, clear: number, recursive: boolean): void
 
   // paths below a root that somebody else controls --------------------------------------------------------
   /** openat2(2) of `path` with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS against the directory `root`: symbolic links

@@ -1,0 +1,80 @@
+import { closeSync } from 'node:fs'
+import { connect, Socket } from 'node:net'
+import { codeOf } from '../base/errors.js'
+import { native } from './native.js'
+
+/**
+ * A bridge's end as a stream. When the far side ends, so does ours (allowHalfOpen is false), which ends the bridge's thread;
+ * `end()` passes end of input on and leaves the output open; `destroy()` detaches.
+ */
+function streamOf(fd: number): Socket {
+  try {
+    return new Socket({ fd, readable: true, writable: true, allowHalfOpen: false })
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/**
+ * Attaches to a container's stdio through conmon (`--full-attach`: the socket is BUNDLE/attach). Output comes in Docker's multiplexed
+ * framing, or as it is with `raw`. What the container wrote before is not repeated: attach before `crun start`. All output has been read when
+ * the stream ends. A stream that nobody reads holds up the container. Rejects with ENOENT or ECONNREFUSED when conmon is gone.
+ *
+ * conmon closes the container's stdin when ANY client ends or leaves, unless it runs with `--leave-stdin-open` (then never).
+ */
+export async function attachConmon(path: string, options: { raw: boolean }): Promise<Socket> {
+  return streamOf(await native.conmonAttach(path, options.raw))
+}
+
+/** The master side of a pseudo-terminal. */
+export class Terminal {
+  #master: number
+  /** What the terminal shows and what the user types. It ends when the last process has closed the terminal. */
+  readonly stream: Socket
+
+  /** Takes ownership of the descriptor. */
+  constructor(master: number) {
+    this.#master = master
+    try {
+      this.stream = streamOf(native.bridgePty(master))
+    } catch (error) {
+      closeSync(master)
+      throw error
+    }
+  }
+
+  /** Sets the size; the foreground processes get SIGWINCH. No effect after {@link close}. */
+  resize(rows: number, columns: number): void {
+    if (this.#master >= 0) native.ttyResize(this.#master, rows, columns)
+  }
+
+  /** Hangs up: the processes of the terminal get SIGHUP. Idempotent. */
+  close(): void {
+    this.stream.destroy()
+    if (this.#master >= 0) closeSync(this.#master)
+    this.#master = -1
+  }
+}
+
+/**
+ * Waits for the terminal that an OCI runtime sends to `--console-socket PATH`. The socket exists when the call returns: start the runtime then,
+ * and await the promise. Abort `signal` when the runtime failed. Rejects with ETIMEDOUT, EADDRINUSE, EPROTO (no descriptor came),
+ * ENOTTY (not a terminal's) or the signal's reason; the path is gone afterwards in each case.
+ */
+export async function receiveTerminal(path: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<Terminal> {
+  const { signal } = options
+  signal?.throwIfAborted()
+  const pending = native.receiveConsole(path, options.timeoutMs)
+  // A connection that says nothing ends the wait. (A path too long for connect leaves it to the timeout.)
+  const abort = () => connect(path).on('error', () => {}).end()
+  signal?.addEventListener('abort', abort, { once: true })
+  try {
+    return new Terminal(await pending)
+  } catch (error) {
+    if (signal?.aborted && codeOf(error) === 'EPROTO') throw signal.reason
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
