@@ -1,0 +1,167 @@
+import type { ExecSession } from '../types.js'
+import { ExecStream } from './execstream.js'
+import { connectSocket, Link, LinkClosed } from './link.js'
+import { decodeFailure, decodeText, encodeText, Joiner, ProtocolError, textMap, textNumber, FrameType, type Failure, type Frame, type TextEntry } from './protocol.js'
+
+/** Milliseconds that a guest gets for an answer that needs no work (a signal, a resize, a table of processes). */
+const ANSWER_TIMEOUT = 10_000
+
+/** The guest could not start the process: FAILED. `code` is 125, 126 or 127. */
+export class StartFailure extends Error {
+  constructor(readonly failure: Failure) {
+    super(failure.message)
+    this.name = 'StartFailure'
+  }
+}
+
+/** Talks to one VM's supervisor (hull-vmm) over its ctl.sock: a connection for every question or exec session. */
+export class VmClient {
+  constructor(
+    private readonly socketPath: string,
+    /** Owner that the socket must have. */
+    private readonly uid: number | undefined,
+  ) {}
+
+  /** Resolves when the workload runs (its pid in the guest); rejects with {@link StartFailure} when it cannot, {@link LinkClosed} when the VM ended. */
+  async waitStart(): Promise<number> {
+    return this.once<number>(
+      (link) => link.send(FrameType.WAIT_START),
+      (frame, resolve, reject) => {
+        if (frame.type === FrameType.STARTED) resolve(startedPid(frame))
+        else if (frame.type === FrameType.FAILED) reject(new StartFailure(decodeFailure(frame.payload)))
+      },
+      0,
+    )
+  }
+
+  /** Sends a signal to the workload's main process. False: it is not running. */
+  async signal(signal: number): Promise<boolean> {
+    return this.acknowledged(FrameType.SIGNAL, [['signal', String(signal)]])
+  }
+
+  /** Sets the size of the workload's own terminal. */
+  async resize(rows: number, columns: number): Promise<boolean> {
+    return this.acknowledged(FrameType.RESIZE_MAIN, [['rows', String(rows)], ['columns', String(columns)]])
+  }
+
+  /** Asks the guest (`top`, `stats`) or the supervisor (`status`). */
+  async query(what: 'top' | 'stats' | 'status'): Promise<Buffer> {
+    const joiner = new Joiner()
+    return this.once<Buffer>(
+      (link) => link.send(FrameType.QUERY, encodeText([['what', what]])),
+      (frame, resolve, reject) => {
+        if (frame.type === FrameType.REPLY) {
+          const whole = joiner.add(frame)
+          if (whole) resolve(whole)
+        } else if (frame.type === FrameType.FAILED) reject(new StartFailure(decodeFailure(frame.payload)))
+      },
+      ANSWER_TIMEOUT,
+    )
+  }
+
+  /** {@link query} for the answers that are text. */
+  async queryText(what: 'stats' | 'status'): Promise<Map<string, string>> {
+    return textMap(decodeText(await this.query(what)))
+  }
+
+  /** Starts a process in the container; resolves when it runs. */
+  async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession> {
+    const payload = encodeText(spec)
+    const socket = await connectSocket(this.socketPath, this.uid)
+    return new Promise<ExecSession>((resolve, reject) => {
+      let started = false
+      let ended = false
+      let tellExit: (code: number) => void = () => {}
+      const exited = new Promise<number>((done) => (tellExit = done))
+      const end = (code: number) => {
+        if (ended) return
+        ended = true
+        stream.finish()
+        tellExit(code)
+      }
+      const link = new Link(
+        socket,
+        (frame) => {
+          switch (frame.type) {
+            case FrameType.STARTED: {
+              if (started) throw new ProtocolError('STARTED twice')
+              const pid = startedPid(frame)
+              started = true
+              if (options.detach) link.send(FrameType.CLOSE)
+              resolve({
+                pid,
+                duplex: stream,
+                exited,
+                resize: async (rows, columns) => link.send(FrameType.RESIZE, encodeText([['rows', String(rows)], ['columns', String(columns)]])),
+                signal: async (signal) => link.send(FrameType.SIGNAL, encodeText([['signal', String(signal)]])),
+              })
+              break
+            }
+            case FrameType.FAILED:
+              reject(new StartFailure(decodeFailure(frame.payload)))
+              link.close()
+              break
+            case FrameType.STDOUT:
+            case FrameType.STDERR:
+            case FrameType.WINDOW:
+              stream.accept(frame)
+              break
+            case FrameType.EXIT:
+              end(textNumber(textMap(decodeText(frame.payload)), 'code', 0, 255) ?? 255)
+              link.close()
+              break
+            default: // a later version's frame
+          }
+        },
+        (error) => {
+          reject(error ?? new LinkClosed('the exec session was closed'))
+          // The VM has gone, and the process with it: killed, as seen from outside.
+          end(137)
+        },
+      )
+      const stream = new ExecStream(link, options.tty, options.stdin)
+      stream.on('error', () => {}) // an unread error must not end the daemon; the reader has its own listener
+      link.sendLong(FrameType.EXEC, payload)
+    })
+  }
+
+  private async acknowledged(type: number, entries: readonly TextEntry[]): Promise<boolean> {
+    try {
+      return await this.once<boolean>(
+        (link) => link.send(type, encodeText(entries)),
+        (frame, resolve) => {
+          if (frame.type === FrameType.REPLY) resolve(textMap(decodeText(frame.payload)).get('ok') === '1')
+        },
+        ANSWER_TIMEOUT,
+      )
+    } catch (error) {
+      if (error instanceof LinkClosed) return false
+      throw error
+    }
+  }
+
+  /** One connection, one answer. `timeoutMs` 0: for as long as it takes. */
+  private async once<T>(
+    ask: (link: Link) => void,
+    answer: (frame: Frame, resolve: (value: T) => void, reject: (error: Error) => void) => void,
+    timeoutMs: number,
+  ): Promise<T> {
+    const socket = await connectSocket(this.socketPath, this.uid)
+    let timer: NodeJS.Timeout | undefined
+    let link: Link | undefined
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        if (timeoutMs > 0) timer = setTimeout(() => reject(new Error('the virtual machine does not answer')), timeoutMs)
+        link = new Link(socket, (frame) => answer(frame, resolve, reject), (error) => reject(error ?? new LinkClosed('closed')))
+        ask(link)
+      })
+    } finally {
+      clearTimeout(timer)
+      link?.close()
+    }
+  }
+}
+
+function startedPid(frame: Frame): number {
+  return textNumber(textMap(decodeText(frame.payload)), 'pid', 1, 2 ** 31) ?? 0
+}

@@ -1,0 +1,115 @@
+import type { ProcessSpec, WorkloadSpec } from '../types.js'
+import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
+
+const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/** Docker's default for /dev/shm, bytes. */
+const DEFAULT_SHM = 64 << 20
+
+/** What the sandbox adds to a process besides its spec. */
+export interface ProcessContext {
+  hostname: string
+  /** CAP_… names: bounding, permitted and effective set. */
+  capabilities: readonly string[]
+  noNewPrivileges: boolean
+  ulimits: WorkloadSpec['resources']['ulimits']
+  oomScoreAdj: number
+  stdin: boolean
+}
+
+/** The environment with what Docker adds: PATH, HOSTNAME and TERM, unless the image or the user set them. HOME comes from the guest's passwd. */
+export function completeEnvironment(env: readonly string[], hostname: string, tty: boolean): string[] {
+  const has = (name: string) => env.some((line) => line.startsWith(`${name}=`))
+  return [
+    ...(has('PATH') ? [] : [DEFAULT_PATH]),
+    ...(has('HOSTNAME') ? [] : [`HOSTNAME=${hostname}`]),
+    ...(tty && !has('TERM') ? ['TERM=xterm'] : []),
+    ...env,
+  ]
+}
+
+/** RUN and EXEC (guest/PROTOCOL.md). */
+export function processEntries(process: ProcessSpec, context: ProcessContext): TextEntry[] {
+  const flag = (on: boolean) => (on ? '1' : '0')
+  const entries: TextEntry[] = process.args.map((arg) => ['arg', arg] as const)
+  for (const line of completeEnvironment(process.env, context.hostname, process.tty)) entries.push(['env', line])
+  entries.push(['cwd', process.cwd === '' ? '/' : process.cwd], ['user', process.user])
+  for (const group of process.groupAdd) entries.push(['group', group])
+  entries.push(['tty', flag(process.tty)], ['stdin', flag(context.stdin)])
+  if (process.tty && process.consoleSize) {
+    entries.push(['rows', String(process.consoleSize[0])], ['columns', String(process.consoleSize[1])])
+  }
+  for (const capability of context.capabilities) entries.push(['cap', capability])
+  entries.push(['nnp', flag(context.noNewPrivileges)])
+  for (const { name, soft, hard } of context.ulimits) entries.push(['rlimit', `${name.toUpperCase()}:${soft}:${hard}`])
+  if (context.oomScoreAdj !== 0) entries.push(['oom_score_adj', String(context.oomScoreAdj)])
+  return entries
+}
+
+/** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes, 0: none. */
+export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntry[] {
+  const { resources, network } = spec
+  const entries: TextEntry[] = [
+    ['hostname', spec.hostname],
+    ['domainname', spec.domainname],
+    ['etc_hosts', spec.files.hosts],
+    ['etc_hostname', spec.files.hostname],
+    ['etc_resolv', spec.files.resolvConf],
+  ]
+  if (network.mode === 'bridge') {
+    entries.push(
+      ['net', 'eth'],
+      ['mac', network.mac],
+      ['address', network.address],
+      ['prefix', String(network.prefixLength)],
+      ['gateway', network.gateway],
+      ['mtu', String(network.mtu)],
+    )
+  } else entries.push(['net', 'none'])
+  entries.push(
+    ['root', '/dev/vda'],
+    ['disk', '/dev/vdb'],
+    ['readonly', spec.readOnlyRootfs ? '1' : '0'],
+    ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],
+  )
+  for (const mount of spec.mounts) {
+    if (mount.type !== 'tmpfs') continue
+    const options = mount.readOnly ? [...mount.options, 'ro'] : mount.options
+    entries.push(['tmpfs', `${mount.target}:${options.filter((option) => option !== '').join(',')}`])
+  }
+  for (const [name, value] of Object.entries(spec.sysctls)) entries.push(['sysctl', `${name}=${value}`])
+  entries.push(
+    ['memory', String(guestMemory)],
+    // Docker's --memory-swap counts both; the guest has no swap of its own, so only the sum is passed on.
+    ['swap', String(Math.max(0, resources.memorySwap))],
+    ['pids', String(resources.pidsLimit > 0 ? resources.pidsLimit : 0)],
+    ['init', spec.init ? '1' : '0'],
+    ['privileged', spec.privileged ? '1' : '0'],
+  )
+  if (!spec.privileged) {
+    for (const path of spec.maskedPaths) entries.push(['masked', path])
+    for (const path of spec.readonlyPaths) entries.push(['ropath', path])
+  }
+  return entries
+}
+
+/** config.frames: read by the supervisor, passed on verbatim. */
+export function configFrames(spec: WorkloadSpec, guestMemory: number): Buffer {
+  return encodeFrames(FrameType.CONFIG, 0, encodeText(configEntries(spec, guestMemory)))
+}
+
+/** run.frames: the main process, on stream 1. */
+export function runFrames(spec: WorkloadSpec, capabilities: readonly string[]): Buffer {
+  return encodeFrames(FrameType.RUN, 1, encodeText(processEntries(spec.process, mainContext(spec, capabilities))))
+}
+
+/** What the main process gets from its container. */
+export function mainContext(spec: WorkloadSpec, capabilities: readonly string[]): ProcessContext {
+  return {
+    hostname: spec.hostname,
+    capabilities,
+    noNewPrivileges: spec.noNewPrivileges,
+    ulimits: spec.resources.ulimits,
+    oomScoreAdj: spec.resources.oomScoreAdj,
+    stdin: spec.openStdin,
+  }
+}

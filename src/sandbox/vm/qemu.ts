@@ -1,0 +1,120 @@
+import { TCG_CACHE_MIB } from './resources.js'
+
+/** How guest code is executed. */
+export type Accelerator = 'kvm' | 'tcg'
+
+/** Where things are inside the jail (jailroot.ts and jailspec.ts make them so). */
+export const JAIL_PATHS = {
+  supervisor: '/hull-vmm',
+  qemu: '/qemu-system-x86_64',
+  modules: '/modules',
+  firmware: '/firmware',
+  kernel: '/vmlinux',
+  initrd: '/initrd',
+  /** The VM's own directory: the only writable one. */
+  directory: '/vm',
+  image: '/image.erofs',
+  disk: '/disk.img',
+} as const
+
+/** Descriptors that the supervisor finds or makes (guest/PROTOCOL.md, guest/vmm.c). */
+export const AGENT_FD = 20
+/** The tap, as conmon and crun hand it down (`--preserve-fds=1`). */
+export const TAP_FD = 3
+
+/** What a machine is made of. */
+export interface Machine {
+  accelerator: Accelerator
+  vcpus: number
+  /** bytes, a multiple of 1 MiB */
+  ram: number
+  kernel: string
+  initrd: string
+  /** Directory with QEMU's firmware files; absent: QEMU's own search path. */
+  firmware?: string
+  /** Descriptor of a connected stream socket to the agent. */
+  agentFd: number
+  /** EROFS image, opened read-only by QEMU whatever the guest does. Becomes /dev/vda. */
+  image?: string
+  /** ext4 image for the writable layer. Becomes /dev/vdb. */
+  disk?: string
+  /** An open tap and the guest's MAC address. */
+  network?: { fd: number; mac: string }
+  /** File that gets the guest kernel's console; for finding faults only. */
+  console?: string
+}
+
+/**
+ * q35 without what a server in a box does not need: every device left out is code that a guest cannot attack and time that its kernel
+ * does not spend. mem-merge: KSM would let one guest feel what another has in its memory. dump-guest-core: no guest RAM in core files.
+ */
+const MACHINE = 'q35,smm=off,sata=off,smbus=off,vmport=off,usb=off,hpet=off,i8042=off,graphics=off,mem-merge=off,dump-guest-core=off'
+
+/** QEMU's own seccomp filter: no new programs, no privileges, no scheduling or affinity calls, no obsolete calls. */
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'
+
+/** TCG: an old model has fewer features to probe, patch and translate; RDRAND so that the kernel has entropy before the agent seeds it. */
+const CPU: Record<Accelerator, string> = { kvm: 'host', tcg: 'Nehalem,+rdrand' }
+
+/** The guest kernel's command line. Reasons: docs/decisions/0005-vm-command-line.md. */
+export function kernelCommandLine(accelerator: Accelerator, console: boolean): string {
+  const words = [
+    console ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
+    // A panic or a reboot ends QEMU (-no-reboot): the supervisor sees it at once.
+    'reboot=t', 'panic=-1',
+    'random.trust_cpu=on', 'tsc=reliable', 'no_timer_check', 'cryptomgr.notests', 'rcupdate.rcu_expedited=1',
+    'numa=off', 'audit=0', 'nomodeset', 'raid=noautodetect', 'lsm=landlock,yama',
+  ]
+  // Emulated code does not speculate: there is nothing to mitigate, only time to lose. Under KVM all mitigations stay.
+  if (accelerator === 'tcg') words.push('mitigations=off')
+  return words.join(' ')
+}
+
+/** A block device by JSON, the only form in which no character of a file name is special. */
+function blockdev(node: string, file: string, readOnly: boolean): string {
+  return JSON.stringify({
+    driver: 'raw',
+    'node-name': node,
+    'read-only': readOnly,
+    'auto-read-only': false,
+    ...(readOnly ? {} : { discard: 'unmap' }),
+    // One image serves many VMs: no lock. Of the writable disk there is one user: QEMU's lock says so if that ever fails.
+    file: { driver: 'file', filename: file, 'read-only': readOnly, 'auto-read-only': false, locking: readOnly ? 'off' : 'on', ...(readOnly ? {} : { discard: 'unmap' }) },
+  })
+}
+
+/** QEMU's arguments, without argv[0]. */
+export function qemuArguments(machine: Machine): string[] {
+  if (machine.ram % (1 << 20) !== 0 || machine.ram <= 0) throw new Error(`RAM of ${machine.ram} bytes`)
+  if (!Number.isInteger(machine.vcpus) || machine.vcpus < 1) throw new Error(`${machine.vcpus} vCPUs`)
+  const args = [
+    '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
+    '-sandbox', SANDBOX,
+    ...(machine.firmware ? ['-L', machine.firmware] : []),
+    '-machine', MACHINE,
+    '-accel', machine.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TCG_CACHE_MIB}`,
+    '-cpu', CPU[machine.accelerator],
+    '-smp', String(machine.vcpus),
+    '-m', `${machine.ram / (1 << 20)}M`,
+    // First of all devices, so that the agent's port has a number that never changes.
+    '-device', 'virtio-serial-pci,disable-legacy=on',
+    '-chardev', `socket,id=agent,fd=${machine.agentFd}`,
+    '-device', 'virtserialport,chardev=agent,name=hull',
+  ]
+  if (machine.image !== undefined) {
+    args.push('-blockdev', blockdev('root', machine.image, true), '-device', 'virtio-blk-pci,drive=root,disable-legacy=on')
+  }
+  if (machine.disk !== undefined) {
+    args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', 'virtio-blk-pci,drive=disk,disable-legacy=on')
+  }
+  if (machine.network) {
+    if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(machine.network.mac)) throw new Error(`bad MAC address ${JSON.stringify(machine.network.mac)}`)
+    args.push(
+      '-netdev', `tap,id=net,fd=${machine.network.fd}`,
+      '-device', `virtio-net-pci,netdev=net,mac=${machine.network.mac},romfile=,disable-legacy=on`,
+    )
+  }
+  if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
+  args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined))
+  return args
+}

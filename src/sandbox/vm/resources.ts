@@ -1,0 +1,90 @@
+import { badRequest } from '../../base/errors.js'
+import type { Resources } from '../types.js'
+
+const MiB = 1 << 20
+
+/** RAM of a VM without `--memory`, bytes. */
+export const DEFAULT_RAM = 256 * MiB
+
+/**
+ * The least RAM that a guest gets, bytes: measured (docs/decisions/0005-vm-command-line.md). With less the kernel cannot unpack its
+ * initramfs or the first process is killed. A smaller `--memory` becomes the limit of the container's cgroup in the guest.
+ */
+export const RAM_FLOOR = 96 * MiB
+
+/** What the VMM needs besides guest RAM, bytes: measured, with room for the block layer's threads. */
+export const VMM_OVERHEAD = { kvm: 96 * MiB, tcg: 192 * MiB } as const
+
+/** TCG's cache of translated code, MiB: without a bound QEMU takes up to a quarter of the guest's RAM, or 1 GiB. */
+export const TCG_CACHE_MIB = 64
+
+/** QEMU's block layer starts at most 64 worker threads; the rest are vCPUs, main loop, RCU, supervisor. */
+const PIDS_BASE = 112
+
+/** Microseconds; the kernel's default period, and Docker's. */
+const DEFAULT_PERIOD = 100_000
+
+/** The size of one VM and the limits of the jail around it. */
+export interface VmSize {
+  vcpus: number
+  /** bytes, a multiple of 1 MiB */
+  ram: number
+  /** Limit of the container's cgroup inside the guest, bytes; 0: none. */
+  guestMemory: number
+  jail: JailLimits
+}
+
+/** Limits of the cgroup around supervisor and VMM, in the units of the OCI runtime spec's linux.resources. */
+export interface JailLimits {
+  /** bytes */
+  memory: number
+  /** microseconds in each period; absent: no quota */
+  cpu: { quota?: number; period?: number; shares?: number; cpus?: string; mems?: string }
+  pids: number
+}
+
+/** Number of CPUs in a list as cpuset(7) writes it ('0-1,3'); throws 400 on anything else. */
+export function countCpus(list: string): number {
+  const seen = new Set<number>()
+  for (const part of list.trim().split(',')) {
+    const match = /^([0-9]{1,5})(?:-([0-9]{1,5}))?$/.exec(part.trim())
+    const from = Number(match?.[1])
+    const to = Number(match?.[2] ?? match?.[1])
+    if (!match || to < from) throw badRequest(`Requested CPUs are not available - invalid cpuset: ${JSON.stringify(list)}`)
+    for (let cpu = from; cpu <= to; cpu++) seen.add(cpu)
+  }
+  return seen.size
+}
+
+/**
+ * The VM that these limits ask for. vCPUs: as many as can be busy at once (`--cpus` or quota / period rounded up, at most the CPUs of
+ * `--cpuset-cpus` and of the host); 1 without a limit. The fraction itself is held by the jail's cgroup, as is everything else that
+ * concerns the host, so that the guest cannot exceed it whatever it does.
+ */
+export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpus: number): VmSize {
+  const period = resources.cpuPeriod > 0 ? resources.cpuPeriod : DEFAULT_PERIOD
+  let quota = resources.cpuQuota > 0 ? resources.cpuQuota : 0
+  if (resources.nanoCpus > 0) quota = Math.ceil((resources.nanoCpus * period) / 1e9)
+
+  const available = resources.cpusetCpus === '' ? hostCpus : Math.min(hostCpus, countCpus(resources.cpusetCpus))
+  const vcpus = Math.max(1, Math.min(available, quota > 0 ? Math.ceil(quota / period) : 1))
+
+  const asked = resources.memory > 0 ? resources.memory : DEFAULT_RAM
+  // QEMU wants whole MiB; rounding up never gives less than what was asked for.
+  const ram = Math.max(RAM_FLOOR, Math.ceil(asked / MiB) * MiB)
+  return {
+    vcpus,
+    ram,
+    guestMemory: resources.memory > 0 ? resources.memory : 0,
+    jail: {
+      memory: ram + VMM_OVERHEAD[accelerator],
+      cpu: {
+        ...(quota > 0 ? { quota, period } : {}),
+        ...(resources.cpuShares > 0 ? { shares: resources.cpuShares } : {}),
+        ...(resources.cpusetCpus === '' ? {} : { cpus: resources.cpusetCpus }),
+        ...(resources.cpusetMems === '' ? {} : { mems: resources.cpusetMems }),
+      },
+      pids: PIDS_BASE + vcpus,
+    },
+  }
+}
