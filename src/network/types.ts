@@ -37,7 +37,7 @@ export interface NetworkManager {
   /** Workloads live on: only in-process things (pool, listening sockets, timers) are closed. `everything`: also bridge and tables (tests, uninstall). */
   stop(everything: boolean): Promise<void>
   /** Takes a free address and the host ports (409/500 in Docker's words: 'driver failed programming external connectivity … port is already allocated'). */
-  allocate(containerId: string, options: { ports: PortBinding[]; mac?: string; address?: string }): Promise<Endpoint>
+  allocate(containerId: string, options: { ports: PortBinding[]; mac?: string; address?: string; /** For messages. */ name?: string }): Promise<Endpoint>
   /** A ready namespace with eth0 configured for `endpoint`. */
   connectNamespace(endpoint: Endpoint): Promise<{ netnsPath: string }>
   /** An open tap that is a port of the bridge. */

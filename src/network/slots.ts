@@ -1,0 +1,180 @@
+import { mkdir, readdir, readlink, symlink, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { codeOf } from '../base/errors.js'
+import { log } from '../base/log.js'
+import { randomSuffix, type Names } from './names.js'
+import { disableIPv6, links, type NetKernel } from './kernel.js'
+
+/** A network namespace made ahead. */
+export interface Slot {
+  /** File name in runDir: 's' (with a veth) or 'i' (isolated) and the suffix that its veth has too. */
+  name: string
+  netnsPath: string
+}
+
+/** Options of {@link SlotPool}. */
+export interface SlotPoolOptions {
+  kernel: NetKernel
+  names: Names
+  runDir: string
+  mtu: number
+  /** Ready slots with a veth that are kept; half as many isolated ones. 0: made when asked for. */
+  size: number
+}
+
+type Kind = 's' | 'i'
+
+/** A refill begins this long after a slot was taken (milliseconds): the kernel's rtnl lock belongs to the container that is starting. */
+const refillDelayMs = 15
+/** After a failure (no memory, no descriptors) the pool waits this long. */
+const retryDelayMs = 2_000
+
+/** Folder in runDir with a symbolic link for each container, named by its id, to the file of its slot. */
+const ownersFolder = 'owners'
+
+/**
+ * Namespaces that are ready before anyone needs them. What a container has is written down as a symbolic link before it is used, so that
+ * after a crash everything in the kernel can be told to be somebody's or nobody's.
+ */
+export class SlotPool {
+  readonly #ready: Record<Kind, Slot[]> = { s: [], i: [] }
+  #running = false
+  #timer: NodeJS.Timeout | undefined
+  #filling: Promise<void> = Promise.resolve()
+
+  constructor(readonly options: SlotPoolOptions) {}
+
+  get #owners(): string {
+    return join(this.options.runDir, ownersFolder)
+  }
+
+  /** Removes what a killed daemon left, see {@link removeLeftovers}, then begins to fill the pool. */
+  async start(active: ReadonlySet<string>): Promise<void> {
+    await this.removeLeftovers(active)
+    this.#running = true
+    this.#schedule(0)
+  }
+
+  /** Removes what nobody has taken. Slots of containers stay. */
+  async stop(): Promise<void> {
+    this.#running = false
+    clearTimeout(this.#timer)
+    await this.#filling
+    for (const kind of ['s', 'i'] as const) for (const slot of this.#ready[kind].splice(0)) this.#destroy(slot)
+  }
+
+  /** Ready slots at this moment, for tests and measurements. */
+  get ready(): { veth: number; isolated: number } {
+    return { veth: this.#ready.s.length, isolated: this.#ready.i.length }
+  }
+
+  /** A namespace with `eth0` that is a port of the bridge ('s'), or one with only `lo` ('i'), now `containerId`'s. */
+  async take(containerId: string, kind: Kind): Promise<Slot> {
+    const slot = this.#ready[kind].shift() ?? (await this.#create(kind))
+    this.#schedule(refillDelayMs)
+    try {
+      await symlink(slot.name, join(this.#owners, containerId))
+    } catch (error) {
+      this.#destroy(slot)
+      throw error
+    }
+    return slot
+  }
+
+  /** Destroys a container's slot. Its veth goes with the namespace. Idempotent. */
+  async release(containerId: string): Promise<void> {
+    const link = join(this.#owners, containerId)
+    const name = await readlink(link).catch((error: unknown) => {
+      if (codeOf(error) === 'ENOENT') return undefined
+      throw error
+    })
+    if (name === undefined) return
+    if (/^[si][0-9a-z]{7}$/.test(name)) this.#destroy({ name, netnsPath: join(this.options.runDir, name) })
+    await unlink(link).catch((error: unknown) => {
+      if (codeOf(error) !== 'ENOENT') throw error
+    })
+  }
+
+  #schedule(delayMs: number): void {
+    if (!this.#running || this.#timer) return
+    this.#timer = setTimeout(() => {
+      this.#filling = this.#fill().finally(() => {
+        this.#timer = undefined
+        // Slots may have been taken while the last ones were made.
+        if (this.#lacking()) this.#schedule(refillDelayMs)
+      })
+    }, delayMs)
+  }
+
+  #lacking(): Kind | undefined {
+    if (this.#ready.s.length < this.options.size) return 's'
+    if (this.#ready.i.length < Math.ceil(this.options.size / 2)) return 'i'
+    return undefined
+  }
+
+  async #fill(): Promise<void> {
+    for (let kind = this.#lacking(); kind && this.#running; kind = this.#lacking()) {
+      try {
+        this.#ready[kind].push(await this.#create(kind))
+      } catch (error) {
+        log.warn('network: cannot make a namespace ahead', { error })
+        await new Promise((resolve) => setTimeout(resolve, retryDelayMs).unref())
+        return
+      }
+    }
+  }
+
+  async #create(kind: Kind): Promise<Slot> {
+    const { kernel, names, runDir, mtu } = this.options
+    const suffix = randomSuffix()
+    const slot: Slot = { name: kind + suffix, netnsPath: join(runDir, kind + suffix) }
+    try {
+      await kernel.netnsCreate(slot.netnsPath)
+      if (kind === 's') {
+        const veth = names.vethPrefix + suffix
+        await kernel.vethCreate(veth, 'eth0', slot.netnsPath, mtu)
+        await disableIPv6(veth)
+        kernel.bridgeAddPort(names.bridge, veth)
+        kernel.linkSet(veth, true, 0, '')
+      }
+      return slot
+    } catch (error) {
+      this.#destroy(slot)
+      throw error
+    }
+  }
+
+  #destroy(slot: Slot): void {
+    try {
+      this.options.kernel.netnsDelete(slot.netnsPath)
+    } catch (error) {
+      log.warn('network: cannot remove a namespace', { path: slot.netnsPath, error })
+    }
+  }
+
+  /** Removes all namespaces, veths and taps of ours but those of the containers in `active`. The pool must not run. */
+  async removeLeftovers(active: ReadonlySet<string>): Promise<void> {
+    const { kernel, names, runDir } = this.options
+    await mkdir(this.#owners, { recursive: true, mode: 0o700 })
+    const kept = new Set<string>()
+    for (const containerId of await readdir(this.#owners)) {
+      const name = await readlink(join(this.#owners, containerId)).catch(() => '')
+      if (active.has(containerId) && name !== '') kept.add(name)
+      else await this.release(containerId)
+    }
+    for (const name of await readdir(runDir)) {
+      if (/^[si][0-9a-z]{7}$/.test(name) && !kept.has(name)) this.#destroy({ name, netnsPath: join(runDir, name) })
+    }
+    const keptVeths = new Set([...kept].map((name) => names.vethPrefix + name.slice(1)))
+    const keptTaps = new Set([...active].map((id) => tapName(names, id)))
+    for (const link of await links()) {
+      const ours = link.startsWith(names.vethPrefix) ? !keptVeths.has(link) : link.startsWith(names.tapPrefix) && !keptTaps.has(link)
+      if (ours) kernel.linkDelete(link)
+    }
+  }
+}
+
+/** The tap of a container: found again after a restart by its name alone. */
+export function tapName(names: Names, containerId: string): string {
+  return names.tapPrefix + containerId.toLowerCase().replaceAll(/[^a-z0-9]/g, '').slice(0, 7)
+}
