@@ -1,0 +1,158 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { Supervised, type SupervisedOptions } from '../../../src/oci/conmon.js'
+import { Runtime } from '../../../src/oci/runtime.js'
+import { collect, demultiplex, Fixture, openDescriptors } from './fixture.js'
+
+const fixture = new Fixture()
+const live = new Set<Supervised>()
+
+async function prepare(args: string[], extra: Partial<SupervisedOptions> = {}): Promise<SupervisedOptions> {
+  const id = fixture.id()
+  const runDir = join(fixture.directory, 'run', id)
+  mkdirSync(runDir, { recursive: true })
+  const cgroupPath = `${fixture.cgroupParent}/${id}`
+  writeFileSync(join(runDir, 'config.json'), JSON.stringify({
+    ociVersion: '1.0.2',
+    process: { terminal: extra.tty ?? false, user: { uid: 0, gid: 0 }, args, env: ['PATH=/bin', 'TERM=xterm'], cwd: '/' },
+    root: { path: fixture.layer, readonly: true },
+    mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }, { destination: '/dev', type: 'tmpfs', source: 'tmpfs' }, { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['newinstance', 'ptmxmode=0666'] }],
+    linux: { cgroupsPath: cgroupPath, namespaces: ['pid', 'mount', 'ipc', 'uts', 'network'].map((type) => ({ type })) },
+  }))
+  return {
+    id, runDir, exitDir: fixture.exitDir, runtime: await Runtime.open('crun', fixture.runtimeRoot), logPath: join(fixture.directory, `${id}.log`),
+    tty: false, stdin: false, leaveStdinOpen: false, attempt: { command: args[0]!, cwd: '/' }, cgroupPath, ...extra,
+  }
+}
+
+async function create(args: string[], extra: Partial<SupervisedOptions> = {}): Promise<Supervised> {
+  const supervised = await Supervised.create(await prepare(args, extra))
+  live.add(supervised)
+  return supervised
+}
+
+describe('Supervised', () => {
+  afterEach(async () => {
+    for (const supervised of live) await supervised.destroy()
+    live.clear()
+    expect(fixture.leaks()).toEqual([])
+  })
+  afterAll(() => fixture.remove())
+
+  it('runs a command: both streams apart, from the first byte, exit code, log', async () => {
+    const supervised = await create(['sh', '-c', 'echo out; echo err >&2; exit 7'])
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    expect((await supervised.exited).code).toBe(7)
+    expect(demultiplex(await output)).toEqual({ stdout: 'out\n', stderr: 'err\n' })
+  })
+
+  it('misses nothing of a lot of output that begins at once', async () => {
+    const supervised = await create(['sh', '-c', 'i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i+1)); done'])
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    const lines = demultiplex(await output).stdout.split('\n')
+    expect(lines).toHaveLength(20001)
+    expect(lines[19999]).toBe('line 19999')
+  })
+
+  it('passes stdin and its end on', async () => {
+    const supervised = await create(['cat'], { stdin: true })
+    const stream = await supervised.attach()
+    const output = collect(stream)
+    await supervised.start()
+    stream.end('to and fro')
+    expect(demultiplex(await output).stdout).toBe('to and fro')
+    expect((await supervised.exited).code).toBe(0)
+  })
+
+  it('has a terminal of the size that it is given', async () => {
+    const supervised = await create(['sh', '-c', 'read x; stty size; read x; stty size'], { tty: true, stdin: true, leaveStdinOpen: true })
+    const stream = await supervised.attach()
+    let text = ''
+    stream.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    await supervised.start()
+    await Promise.all([supervised.resize(10, 20), supervised.resize(30, 100), supervised.resize(33, 101)])
+    await expect.poll(() => { stream.write('\n'); return text }).toContain('33 101')
+    expect((await supervised.exited).code).toBe(0)
+  })
+
+  it('reports signals as 128 + n', async () => {
+    const supervised = await create(['sleep', '100'])
+    await supervised.start()
+    expect(supervised.signal(9)).toBe(true)
+    expect((await supervised.exited).code).toBe(137)
+    expect(supervised.signal(9)).toBe(false)
+  })
+
+  it.each([
+    ['nope', 400, 'failed to create task for container: failed to create shim task: OCI runtime create failed: crun create failed: unable to start container process: error during container init: exec: "nope": executable file not found in $PATH: unknown'],
+    ['/nope', 400, /exec: "\/nope": stat \/nope: no such file or directory: unknown$/],
+    ['/etc', 400, /exec: "\/etc": is a directory: unknown$/],
+  ])('says in Docker’s words why %s cannot be run', async (command, statusCode, message) => {
+    await expect(create([command])).rejects.toMatchObject({ statusCode, message: typeof message === 'string' ? message : expect.stringMatching(message) })
+  })
+
+  it('passes descriptors on from 3', async () => {
+    const path = join(fixture.directory, 'passed')
+    writeFileSync(path, 'by descriptor\n')
+    const { openSync, closeSync } = await import('node:fs')
+    const fd = openSync(path, 'r')
+    const supervised = await create(['sh', '-c', 'cat <&3; ls /proc/self/fd | tr "\\n" " "'], { preserveFds: [fd] })
+    closeSync(fd)
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    expect(demultiplex(await output).stdout).toMatch(/^by descriptor\n0 1 2 3 4 $/) // 4 is ls's own
+  })
+
+  it('is found again by a later daemon, running or ended', async () => {
+    const options = await prepare(['sh', '-c', 'echo one; sleep 0.5; echo two; exit 3'])
+    const first = await Supervised.create(options)
+    await first.start()
+    const second = await Supervised.adopt(options)
+    expect(second!.pid).toBe(first.pid)
+    expect((await second!.exited).code).toBe(3)
+    const third = await Supervised.adopt(options)
+    expect((await third!.exited).code).toBe(3)
+    await third!.destroy()
+    await first.destroy()
+    expect(await Supervised.adopt(options)).toBeUndefined()
+    expect(readFileSync(options.logPath, 'utf8').split('\n').map((line) => line.split(' ').slice(1).join(' '))).toEqual(['stdout F one', 'stdout F two', ''])
+  })
+
+  it('kills the container when its supervisor was killed', async () => {
+    const options = await prepare(['sleep', '100'])
+    const supervised = await Supervised.create(options)
+    live.add(supervised)
+    await supervised.start()
+    const adopted = await Supervised.adopt(options)
+    live.add(adopted!)
+    process.kill(supervised.conmonPid, 'SIGKILL')
+    expect((await supervised.exited).code).toBe(137)
+    expect([137, 255]).toContain((await adopted!.exited).code) // whoever comes first kills it
+  })
+
+  it('is destroyed while it is created and while it runs', async () => {
+    await (await create(['sleep', '100'])).destroy()
+    const running = await create(['sleep', '100'])
+    await running.start()
+    await running.destroy()
+    expect((await running.exited).code).toBe(137)
+  })
+
+  it('leaks no descriptor', async () => {
+    const cycle = async () => {
+      const supervised = await Supervised.create(await prepare(['true']))
+      const output = collect(await supervised.attach())
+      await supervised.start()
+      await supervised.exited
+      await output
+      await supervised.destroy()
+    }
+    await cycle()
+    const before = openDescriptors()
+    for (let i = 0; i < 5; i++) await cycle()
+    expect(openDescriptors()).toBeLessThanOrEqual(before)
+  })
+})
