@@ -2,6 +2,7 @@ import type { Duplex, Readable } from 'node:stream'
 import type { Facts, Isolation, SandboxStats, TopResult } from '../sandbox/types.js'
 import type { Image, ImageConfig, ProgressMessage, RegistryAuth } from '../image/types.js'
 import type { ContainerConfig, HostConfig } from './config-types.js'
+import type { EngineEvent } from './events.js'
 
 export type * from './config-types.js'
 
@@ -525,19 +526,7 @@ export interface EngineInfo {
   warnings: string[]
 }
 
-export type EventType = 'container' | 'image' | 'network' | 'volume' | 'daemon' | 'builder'
-
-/** One event. */
-export interface EngineEvent {
-  type: EventType
-  /** 'create', 'start', 'die', 'exec_start: sh -c …', … */
-  action: string
-  /** Object's ID (name for volumes, reference for images). */
-  id: string
-  attributes: Record<string, string>
-  /** Nanoseconds since the epoch. */
-  timeNano: bigint
-}
+export type { EngineEvent, EventType } from './events.js'
 
 export type EventFilter = 'container' | 'daemon' | 'event' | 'image' | 'label' | 'network' | 'plugin' | 'scope' | 'type' | 'volume' | 'builder' | 'config' | 'node' | 'secret' | 'service'
 
