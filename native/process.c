@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,8 +86,16 @@ static napi_value js_try_lock(napi_env env, napi_callback_info info) {
   return error_throw(env, errno, "flock", NULL);
 }
 
+/* landlock(7): the ABI version; 0 when the kernel has it not, or not switched on. */
+static napi_value js_landlock_version(napi_env env, napi_callback_info info) {
+  (void)info;
+  long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  return value_int(env, version < 0 ? 0 : version);
+}
+
 bool process_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {
-      {"kill", js_kill}, {"killIf", js_kill_if}, {"setCloexec", js_set_cloexec}, {"tryLock", js_try_lock}};
+      {"kill", js_kill}, {"killIf", js_kill_if}, {"setCloexec", js_set_cloexec}, {"tryLock", js_try_lock},
+      {"landlockVersion", js_landlock_version}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

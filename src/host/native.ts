@@ -73,6 +73,8 @@ export interface Native {
   setCloexec(fd: number, on: boolean): void
   /** flock(2) LOCK_EX | LOCK_NB on a descriptor: false when another holds it. */
   tryLock(fd: number): boolean
+  /** Version of the kernel's Landlock ABI; 0: none. */
+  landlockVersion(): number
 }
 
 const require = createRequire(import.meta.url)

@@ -1,7 +1,9 @@
-import { closeSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { connect, Socket } from 'node:net'
+import { basename, dirname } from 'node:path'
 import { codeOf } from '../base/errors.js'
 import { native } from './native.js'
+import { O_PATH } from './paths.js'
 
 /**
  * A bridge's end as a stream. When the far side ends, so does ours (allowHalfOpen is false), which ends the bridge's thread;
@@ -66,15 +68,31 @@ export async function receiveTerminal(path: string, options: { timeoutMs: number
   const { signal } = options
   signal?.throwIfAborted()
   const pending = native.receiveConsole(path, options.timeoutMs)
-  // A connection that says nothing ends the wait. (A path too long for connect leaves it to the timeout.)
-  const abort = () => connect(path).on('error', () => {}).end()
+  const abort = () => sayNothing(path)
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    return new Terminal(await pending)
+    const master = await pending
+    if (!signal?.aborted) return new Terminal(master)
+    closeSync(master)
+    throw signal.reason
   } catch (error) {
     if (signal?.aborted && codeOf(error) === 'EPROTO') throw signal.reason
     throw error
   } finally {
     signal?.removeEventListener('abort', abort)
   }
+}
+
+/** Connects and closes, which ends a wait for a message. By descriptor, because the path may be longer than a socket's may be. */
+function sayNothing(path: string): void {
+  let directory: number
+  try {
+    directory = openSync(dirname(path), O_PATH | constants.O_DIRECTORY)
+  } catch {
+    return // the directory is gone, and the socket with it: the timeout ends the wait
+  }
+  connect(`/proc/self/fd/${directory}/${basename(path)}`)
+    .on('error', () => {}) // it was not waiting any more
+    .on('close', () => closeSync(directory))
+    .end()
 }
