@@ -1,0 +1,106 @@
+# Hull. `make demo` and `make test` set everything up by themselves on a fresh Debian; the other targets are their parts.
+#
+#   make setup        Debian packages, guest kernel, npm packages, build
+#   make build        compile: dist/ (TypeScript), build/ (C: addon, unpacker, guest)
+#   make demo         one image behind both walls, and the table of differences
+#   make test         build, lint, every test, leak check
+#   make test-unit    the tests that need neither root nor a kernel feature
+#   make lint         eslint with the import floors, and the type check
+#   make bench        measurements against other engines, if there are any (make bench-peers gets them)
+#   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
+#   make clean        removes what build made; make distclean what setup downloaded as well
+
+SHELL = /bin/bash
+.SHELLFLAGS = -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+LIB = $(DESTDIR)$(PREFIX)/lib/hull
+# Tools that setup unpacked for the tests (docker CLI, docker-registry) come last: the machine's own win.
+export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
+NPM_STAMP = node_modules/.package-lock.json
+SOURCES = $(shell find src -name '*.ts')
+KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
+
+.PHONY: all setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
+all: build
+
+setup:
+	@scripts/setup
+
+setup-test:
+	@scripts/setup --test
+
+build: $(NPM_STAMP) native guest kernel dist/.stamp
+
+$(NPM_STAMP): package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Each C folder knows by itself what is out of date.
+native: $(NPM_STAMP)
+	@$(MAKE) -C native
+	@$(MAKE) -C native/unpack
+	@$(MAKE) -C native/crun-wrap
+
+guest:
+	@$(MAKE) -C guest
+
+# The kernel comes with `make setup`; without it everything but VMs works.
+kernel: guest
+	@if [ ! -e $(KERNEL_TREE)/.complete ]; then echo 'make: no guest kernel (make setup gets it): VMs will not start'; \
+	elif [ build/guest/agent -nt build/guest/.kernel ] || [ $(KERNEL_TREE)/.complete -nt build/guest/.kernel ] || [ guest/prepare-kernel -nt build/guest/.kernel ]; then \
+	  echo "guest/prepare-kernel $$(readlink $(KERNEL_TREE))"; $(MAKE) -C guest kernel KERNEL_TREE="$$(readlink -f $(KERNEL_TREE))" && touch build/guest/.kernel; fi
+
+dist/.stamp: $(NPM_STAMP) $(SOURCES) tsconfig.json tsconfig.build.json
+	npx --no-install tsc -p tsconfig.build.json
+	@touch $@
+
+lint: $(NPM_STAMP)
+	npx --no-install eslint . --max-warnings 0
+	npx --no-install tsc --noEmit -p .
+
+test: setup-test
+	@$(MAKE) lint
+	@scripts/test unit integration behaviour
+
+test-unit: $(NPM_STAMP) native
+	@scripts/test unit
+
+demo: setup
+	@scripts/demo
+
+bench: setup-test
+	@scripts/bench
+
+bench-peers:
+	@scripts/bench-peers
+
+install: build
+	install -d $(LIB)/bin $(LIB)/build $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0755 bin/hull bin/hulld $(LIB)/bin
+	install -m 0644 package.json package-lock.json LICENSE $(LIB)
+	rm -rf $(LIB)/dist && cp -R dist $(LIB)/dist
+	install -m 0755 build/hull.node build/hull-unpack build/crun-wrap $(LIB)/build
+	rm -rf $(LIB)/build/guest && cp -R build/guest $(LIB)/build/guest
+	cd $(LIB) && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
+	ln -sfn ../lib/hull/bin/hull $(DESTDIR)$(PREFIX)/bin/hull
+	ln -sfn ../lib/hull/bin/hulld $(DESTDIR)$(PREFIX)/bin/hulld
+	sed 's,@PREFIX@,$(PREFIX),g' packaging/hull.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/hull.service
+	@if [ -z '$(DESTDIR)' ]; then \
+	  getent group hull > /dev/null || groupadd --system hull; \
+	  if [ -d /run/systemd/system ]; then systemctl daemon-reload; echo 'start it: systemctl enable --now hull'; fi; fi
+
+# Containers, images and volumes in /var/lib/hull stay.
+uninstall:
+	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl disable --now hull 2> /dev/null || true; fi
+	rm -f $(DESTDIR)$(PREFIX)/bin/hull $(DESTDIR)$(PREFIX)/bin/hulld $(DESTDIR)$(PREFIX)/lib/systemd/system/hull.service
+	rm -rf $(LIB)
+
+clean:
+	rm -rf dist build
+
+distclean: clean
+	rm -rf .cache node_modules
