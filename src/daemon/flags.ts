@@ -23,6 +23,8 @@ export interface DaemonFlags {
   logLevel: Level
   /** Top cgroup of everything this daemon runs. */
   cgroupParent: string
+  /** Do not serve: delete what a daemon with these flags leaves in the kernel on purpose (bridge, nftables table, cgroup), and end. */
+  cleanup: boolean
 }
 
 const usage = `Usage: hull daemon [OPTIONS]
@@ -40,6 +42,7 @@ const usage = `Usage: hull daemon [OPTIONS]
       --userns-remap NAME         User namespace for process isolation: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
+      --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end
 `
 
 /** Thrown for a bad command line; `message` is for people. `help`: they asked. */
@@ -75,6 +78,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
         'userns-remap': { type: 'string' },
         'log-level': { type: 'string', short: 'l' },
         'cgroup-parent': { type: 'string' },
+        cleanup: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
     }))
@@ -118,6 +122,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
     mtu,
     usernsRemap: values['userns-remap'] ?? '',
     logLevel: level,
+    cleanup: values.cleanup ?? false,
     cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
   }
 }

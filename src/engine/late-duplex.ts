@@ -15,6 +15,7 @@ export class LateDuplex extends Duplex {
 
   /** Joins the real stream. If this one is gone already, the real one is destroyed. */
   connect(peer: Duplex): void {
+    peer.on('error', () => {}) // also after we have let go of it
     if (this.destroyed || this.#peer) {
       peer.destroy()
       return

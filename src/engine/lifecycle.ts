@@ -126,6 +126,7 @@ export class Lifecycle {
       try {
         return await this.parts.network.allocate(record.id, {
           ports,
+          name: record.name,
           ...(record.requestedMac ? { mac: record.requestedMac } : {}),
           ...(record.requestedAddress ? { address: record.requestedAddress } : {}),
         })

@@ -58,14 +58,15 @@ async function predicates(filters: Filters<ContainerFilter>, context: ListContex
   any('network', (row, value) => Object.entries(row.networks).some(([name, end]) => name === value || end.networkId.startsWith(value)))
   any('volume', (row, value) => row.mounts.some((mount) => mount.name === value || mount.source === value || mount.destination === value))
   any('is-task', (_row, value) => value === 'false')
-  any('publish', (row, value) => {
-    const range = portRange(value)
-    return row.ports.some((port) => port.hostPort >= range.from && port.hostPort <= range.to && port.hostPort > 0 && port.protocol === range.protocol)
-  })
-  any('expose', (row, value) => {
-    const range = portRange(value)
-    return row.ports.some((port) => port.containerPort >= range.from && port.containerPort <= range.to && port.protocol === range.protocol)
-  })
+  const ports = (key: 'publish' | 'expose', number: (port: ContainerSummary['ports'][number]) => number) => {
+    const ranges = filters[key]?.map(portRange)
+    if (!ranges) return
+    result.push((row) =>
+      row.ports.some((port) => ranges.some((range) => number(port) > 0 && number(port) >= range.from && number(port) <= range.to && port.protocol === range.protocol)),
+    )
+  }
+  ports('publish', (port) => port.hostPort)
+  ports('expose', (port) => port.containerPort)
   if (filters.label) result.push((row) => matchLabels(row.labels, filters.label))
   for (const reference of filters.before ?? []) {
     const created = context.createdOf(reference)

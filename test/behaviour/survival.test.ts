@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sleep, TestDaemon, until } from '../lib/daemon.js'
+import { buildTestImage, testImage } from '../lib/image.js'
+import { leaks, type Snapshot, snapshot } from '../lib/leaks.js'
+
+const each = 10
+
+/** Numbers of the lines 'n 1', 'n 2', … in a log, in order. */
+const numbers = (log: string) => [...log.matchAll(/^n (\d+)$/gm)].map((match) => Number(match[1]))
+
+describe('kill -9 of the daemon', () => {
+  let daemon: TestDaemon
+  let before: Snapshot
+  const names: string[] = []
+
+  beforeAll(async () => {
+    before = await snapshot()
+    daemon = await TestDaemon.start()
+    await buildTestImage(daemon)
+  })
+
+  afterAll(async () => {
+    await daemon.destroy()
+    let left: string[] = []
+    for (let attempt = 0; attempt < 40; attempt++) {
+      left = leaks(before, await snapshot())
+      if (left.length === 0) break
+      await sleep(100)
+    }
+    expect(left).toEqual([])
+  })
+
+  it(`leaves ${each} workloads of each kind running, their logs whole and every line once`, async () => {
+    for (const isolation of ['process', 'vm'] as const) {
+      for (let i = 0; i < each; i++) {
+        const name = `${isolation}-${i}`
+        names.push(name)
+        await daemon.ok('run', '-d', '--name', name, `--isolation=${isolation}`, ...(i === 0 ? ['-p', '0:80'] : []), testImage, 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo n $i; sleep 0.2; done')
+      }
+    }
+    await daemon.down('SIGKILL')
+    await sleep(3000)
+    await daemon.up()
+    expect((await daemon.ok('ps', '-q')).split('\n')).toHaveLength(2 * each)
+    await sleep(1000)
+    for (const name of names) {
+      const [first] = await Promise.all([daemon.ok('logs', name)])
+      const seen = numbers(first)
+      expect(seen, name).toEqual(Array.from({ length: seen.length }, (_, index) => index + 1))
+      await until(`${name} goes on`, async () => numbers(await daemon.ok('logs', name)).length > seen.length)
+    }
+    for (const name of [`process-1`, `vm-1`]) {
+      expect(await daemon.ok('exec', name, 'echo', 'alive')).toBe('alive')
+    }
+    expect(await daemon.ok('port', 'process-0', '80/tcp')).toMatch(/:\d+$/m)
+  }, 300_000)
+
+  it('SIGTERM leaves them running too, and an exit while the daemon is away is seen', async () => {
+    await daemon.ok('run', '-d', '--name', 'short-process', '--isolation=process', testImage, 'sh', '-c', 'sleep 2; exit 33')
+    await daemon.ok('run', '-d', '--name', 'short-vm', '--isolation=vm', testImage, 'sh', '-c', 'sleep 2; exit 34')
+    await daemon.down('SIGTERM')
+    await sleep(4000)
+    await daemon.up()
+    expect(await daemon.ok('wait', 'short-process', 'short-vm')).toBe('33\n34')
+    expect((await daemon.ok('ps', '-q')).split('\n')).toHaveLength(2 * each)
+    await daemon.ok('stop', '-t', '1', 'process-2', 'vm-2')
+    await daemon.ok('rm', '-f', ...names, 'short-process', 'short-vm')
+    expect(await daemon.ok('ps', '-aq')).toBe('')
+  }, 180_000)
+})
