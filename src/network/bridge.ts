@@ -3,11 +3,12 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { badRequest, forbidden, HullError, internal, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import { native } from '../host/native.js'
+import { addBridgePort, deleteLink, listLinks, openTap, setLink } from '../host/link.js'
+import { configureInterface } from '../host/netns.js'
 import { formatIPv4, formatSubnet, macOf, parseIPv4, parseMac, type Cidr } from './address.js'
 import { foreignWarnings, listChains, missingRules, removeRules, type Chain } from './foreign.js'
 import { AddressPool } from './ipam.js'
-import { disableIPv6, ensureBridge, ensureSysctls, links, type NetKernel } from './kernel.js'
+import { disableIPv6, ensureBridge, ensureSysctls } from './kernel.js'
 import { namesOf, type Names } from './names.js'
 import { Nft } from './nft.js'
 import { addCommands, chainNames, deleteCommands, elementsOf, hasElements, tableText } from './nftText.js'
@@ -30,8 +31,6 @@ export interface BridgeNetworkOptions {
   runDir: string
   /** Ready namespaces that are kept; 0: none. */
   poolSize: number
-  /** For tests: another set of kernel calls. */
-  kernel?: NetKernel
 }
 
 /** What is known of a container's place. */
@@ -49,7 +48,6 @@ const reassertAtPublishMs = 5_000
 export class BridgeNetwork implements NetworkManager {
   readonly bridge: BridgeInfo
   readonly #names: Names
-  readonly #kernel: NetKernel
   readonly #nft = new Nft()
   readonly #ports = new PortAllocator()
   readonly #slots: SlotPool
@@ -66,8 +64,7 @@ export class BridgeNetwork implements NetworkManager {
   constructor(readonly options: BridgeNetworkOptions) {
     this.#names = namesOf(options.bridgeName)
     if (!Number.isInteger(options.mtu) || options.mtu < 68 || options.mtu > 65535) throw badRequest(`invalid mtu: ${options.mtu}`)
-    this.#kernel = options.kernel ?? native
-    this.#slots = new SlotPool({ kernel: this.#kernel, names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize })
+    this.#slots = new SlotPool({ names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize })
     this.bridge = { name: options.bridgeName, subnet: '', gateway: '', mtu: options.mtu }
   }
 
@@ -86,7 +83,7 @@ export class BridgeNetwork implements NetworkManager {
     this.#addresses.last = last
     Object.assign(this.bridge, { subnet: formatSubnet(cidr), gateway: formatIPv4(cidr.address) })
     const warnings = warning === undefined ? [] : [warning]
-    await ensureBridge(this.#kernel, this.#names, cidr, mtu)
+    await ensureBridge(this.#names, cidr, mtu)
     warnings.push(...(await ensureSysctls(this.#names.bridge)))
     await this.#ports.start()
     for (const endpoint of active) warnings.push(...(await this.#adopt(endpoint)))
@@ -143,7 +140,7 @@ export class BridgeNetwork implements NetworkManager {
     this.#entry(endpoint)
     const { netnsPath } = await this.#slots.take(endpoint.containerId, 's')
     try {
-      await this.#kernel.netnsConfigure(netnsPath, 'eth0', endpoint.mac, endpoint.address, endpoint.prefixLength, endpoint.gateway)
+      await configureInterface(netnsPath, { ...endpoint, name: 'eth0' })
     } catch (error) {
       await this.#slots.release(endpoint.containerId)
       throw internal(`cannot configure the network of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
@@ -154,11 +151,11 @@ export class BridgeNetwork implements NetworkManager {
   async connectTap(endpoint: Endpoint): Promise<{ tapFd: number; name: string }> {
     this.#entry(endpoint)
     const name = tapName(this.#names, endpoint.containerId)
-    const tapFd = this.#kernel.tapOpen(name)
+    const tapFd = openTap(name)
     try {
       await disableIPv6(name)
-      this.#kernel.bridgeAddPort(this.#names.bridge, name)
-      this.#kernel.linkSet(name, true, this.options.mtu, '')
+      addBridgePort(this.#names.bridge, name)
+      setLink(name, { mtu: this.options.mtu })
     } catch (error) {
       closeSync(tapFd)
       throw internal(`cannot connect the tap of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
@@ -278,9 +275,9 @@ export class BridgeNetwork implements NetworkManager {
   async #removeEverything(): Promise<void> {
     const { table, bridge, vethPrefix, tapPrefix } = this.#names
     for (const containerId of this.#entries.keys()) await this.#slots.release(containerId)
-    for (const link of await links()) if (link.startsWith(vethPrefix) || link.startsWith(tapPrefix)) this.#kernel.linkDelete(link)
+    for (const link of await listLinks()) if (link.startsWith(vethPrefix) || link.startsWith(tapPrefix)) deleteLink(link)
     await this.#slots.removeLeftovers(new Set())
-    this.#kernel.linkDelete(bridge)
+    deleteLink(bridge)
     const rules = await removeRules(await listChains(), this.#names)
     await this.#nft.script([...rules, `add table ip ${table}`, `delete table ip ${table}`, ''].join('\n'))
   }

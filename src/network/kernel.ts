@@ -1,22 +1,10 @@
 import { access, readdir, writeFile } from 'node:fs/promises'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { codeOf, internal, messageOf } from '../base/errors.js'
 import { readIfExists } from '../base/files.js'
-import type { Native } from '../host/native.js'
+import { createBridge, linkInfo, setAddress, setLink } from '../host/link.js'
 import { formatIPv4, type Cidr } from './address.js'
 import { bridgeMac, type Names } from './names.js'
-
-/** The calls of the native addon that this folder uses. */
-export type NetKernel = Pick<
-  Native,
-  | 'netnsCreate' | 'netnsDelete' | 'bridgeCreate' | 'linkDelete' | 'linkSet' | 'addressSet' | 'bridgeAddPort' | 'vethCreate' | 'netnsConfigure' | 'tapOpen'
->
-
-/** Names of all links of our network namespace. */
-export async function links(): Promise<string[]> {
-  return readdir('/sys/class/net')
-}
 
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
@@ -36,10 +24,10 @@ export async function disableIPv6(link: string): Promise<void> {
  * Makes the bridge, or takes over the one that a killed daemon left, and gives it its address.
  * @throws HullError 500 when the name belongs to something that is not ours.
  */
-export async function ensureBridge(kernel: NetKernel, names: Names, subnet: Cidr, mtu: number): Promise<void> {
+export async function ensureBridge(names: Names, subnet: Cidr, mtu: number): Promise<void> {
   const { bridge } = names
   try {
-    kernel.bridgeCreate(bridge)
+    createBridge(bridge)
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw internal(`cannot create the bridge ${bridge}: ${messageOf(error)}`, error)
     const ports = await readdir(`/sys/class/net/${bridge}/brif`).catch(() => undefined)
@@ -49,13 +37,9 @@ export async function ensureBridge(kernel: NetKernel, names: Names, subnet: Cidr
   }
   // A v4-only bridge takes no router advertisements from containers (CVE-2020-13401).
   await disableIPv6(bridge)
-  // What is right already is left alone: setting an address again takes its routes away for a moment, under running containers.
   const mac = bridgeMac(bridge)
-  const hasMac = (await readIfExists(`/sys/class/net/${bridge}/address`))?.trim() === mac
-  kernel.linkSet(bridge, true, mtu, hasMac ? '' : mac)
-  const gateway = formatIPv4(subnet.address)
-  const wanted = `${gateway}/${subnet.prefixLength}`
-  if (!networkInterfaces()[bridge]?.some((entry) => entry.cidr === wanted)) kernel.addressSet(bridge, gateway, subnet.prefixLength)
+  setLink(bridge, (await linkInfo(bridge))?.mac === mac ? { mtu } : { mtu, mac })
+  setAddress(bridge, formatIPv4(subnet.address), subnet.prefixLength)
 }
 
 /** Sets what routing needs. Returns a sentence for each thing that could not be set and is not as it should be. */

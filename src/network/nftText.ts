@@ -1,4 +1,4 @@
-import { formatSubnet, type Cidr } from './address.js'
+import { formatIPv4, formatSubnet, type Cidr } from './address.js'
 import type { Names } from './names.js'
 import type { Endpoint, PortBinding } from './types.js'
 
@@ -11,8 +11,9 @@ export interface Elements {
   ports: Element[]
   /** Map `addressed`: published on one address. */
   addressed: Element[]
-  /** Set `own`: the container's own published ports. */
+  /** Sets: the container's own ports in `ports`, and those in `addressed`. */
   own: Element[]
+  ownAddressed: Element[]
 }
 
 /** A key, and for maps the value. */
@@ -28,17 +29,22 @@ export function isAnyIPv4(hostIp: string): boolean {
 
 /** The elements that publish `endpoint`'s ports. IPv6 host addresses have none: the daemon's proxy carries them. */
 export function elementsOf(endpoint: Pick<Endpoint, 'address' | 'ports'>): Elements {
-  const elements: Elements = { ports: [], addressed: [], own: [] }
-  const own = new Set<string>()
+  const elements: Elements = { ports: [], addressed: [], own: [], ownAddressed: [] }
+  const ownAddressed = new Set<string>()
   for (const binding of endpoint.ports) {
     if (binding.hostIp.includes(':')) continue
     const port = `${binding.protocol} . ${binding.hostPort}`
     const value = `${endpoint.address} . ${binding.containerPort}`
-    if (isAnyIPv4(binding.hostIp)) elements.ports.push({ key: port, value })
-    else elements.addressed.push({ key: `${binding.hostIp} . ${port}`, value })
-    own.add(`${endpoint.address} . ${port}`)
+    const own = `${endpoint.address} . ${port}`
+    if (isAnyIPv4(binding.hostIp)) {
+      elements.ports.push({ key: port, value })
+      elements.own.push({ key: own })
+    } else {
+      elements.addressed.push({ key: `${binding.hostIp} . ${port}`, value })
+      ownAddressed.add(own) // the same port on two addresses is one element
+    }
   }
-  elements.own = [...own].map((key) => ({ key }))
+  elements.ownAddressed = [...ownAddressed].map((key) => ({ key }))
   return elements
 }
 
@@ -47,7 +53,7 @@ export function hasElements(ports: readonly PortBinding[]): boolean {
   return ports.some((binding) => !binding.hostIp.includes(':'))
 }
 
-const names = ['ports', 'addressed', 'own'] as const
+const names = ['ports', 'addressed', 'own', 'ownAddressed'] as const
 
 function list(elements: readonly Element[], withValue: boolean): string {
   return elements.map((element) => (withValue && element.value !== undefined ? `${element.key} : ${element.value}` : element.key)).join(', ')
@@ -74,7 +80,7 @@ export function tableText(owner: Names, subnet: Cidr, endpoints: Iterable<Pick<E
   const { table } = owner
   const bridge = `"${owner.bridge}"`
   const block = formatSubnet(subnet)
-  const lines: Element[][] = [[], [], []]
+  const lines: Element[][] = names.map(() => [])
   for (const endpoint of endpoints) {
     const elements = elementsOf(endpoint)
     names.forEach((name, i) => lines[i]!.push(...elements[name]))
@@ -92,6 +98,9 @@ table ip ${table} {
   set own {
     type ipv4_addr . inet_proto . inet_service${filled(2)}
   }
+  set ownAddressed {
+    type ipv4_addr . inet_proto . inet_service${filled(3)}
+  }
   # route_localnet is set on the bridge: without this a container could talk to services on the host's 127.0.0.1 (CVE-2020-8558).
   chain raw {
     type filter hook prerouting priority raw; policy accept;
@@ -107,8 +116,10 @@ table ip ${table} {
   }
   chain published {
     # A container that calls its own published port: with bridge netfilter the frame would have to leave by the port that it came in
-    # by, which a bridge does not do. It reaches the daemon's listening socket instead, and the proxy behind it.
-    iifname ${bridge} ip saddr . meta l4proto . th dport @own return
+    # by, which a bridge does not do. It reaches the daemon's listening socket instead, and the proxy behind it. A socket of every address
+    # answers UDP from the address nearest to the caller, so the call goes to that one.
+    iifname ${bridge} ip saddr . meta l4proto . th dport @own dnat to ${formatIPv4(subnet.address)}
+    iifname ${bridge} ip saddr . meta l4proto . th dport @ownAddressed return
     dnat ip to ip daddr . meta l4proto . th dport map @addressed
     dnat ip to meta l4proto . th dport map @ports
   }

@@ -2,8 +2,10 @@ import { mkdir, readdir, readlink, symlink, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { createVeth, deleteLink, listLinks } from '../host/link.js'
+import { createNetns, deleteNetns } from '../host/netns.js'
+import { disableIPv6 } from './kernel.js'
 import { randomSuffix, type Names } from './names.js'
-import { disableIPv6, links, type NetKernel } from './kernel.js'
 
 /** A network namespace made ahead. */
 export interface Slot {
@@ -14,7 +16,6 @@ export interface Slot {
 
 /** Options of {@link SlotPool}. */
 export interface SlotPoolOptions {
-  kernel: NetKernel
   names: Names
   runDir: string
   mtu: number
@@ -125,17 +126,15 @@ export class SlotPool {
   }
 
   async #create(kind: Kind): Promise<Slot> {
-    const { kernel, names, runDir, mtu } = this.options
+    const { names, runDir, mtu } = this.options
     const suffix = randomSuffix()
     const slot: Slot = { name: kind + suffix, netnsPath: join(runDir, kind + suffix) }
     try {
-      await kernel.netnsCreate(slot.netnsPath)
+      await createNetns(slot.netnsPath)
       if (kind === 's') {
         const veth = names.vethPrefix + suffix
-        await kernel.vethCreate(veth, 'eth0', slot.netnsPath, mtu)
+        await createVeth({ name: veth, peer: 'eth0', netns: slot.netnsPath, mtu, bridge: names.bridge })
         await disableIPv6(veth)
-        kernel.bridgeAddPort(names.bridge, veth)
-        kernel.linkSet(veth, true, 0, '')
       }
       return slot
     } catch (error) {
@@ -146,7 +145,7 @@ export class SlotPool {
 
   #destroy(slot: Slot): void {
     try {
-      this.options.kernel.netnsDelete(slot.netnsPath)
+      deleteNetns(slot.netnsPath)
     } catch (error) {
       log.warn('network: cannot remove a namespace', { path: slot.netnsPath, error })
     }
@@ -154,7 +153,7 @@ export class SlotPool {
 
   /** Removes all namespaces, veths and taps of ours but those of the containers in `active`. The pool must not run. */
   async removeLeftovers(active: ReadonlySet<string>): Promise<void> {
-    const { kernel, names, runDir } = this.options
+    const { names, runDir } = this.options
     await mkdir(this.#owners, { recursive: true, mode: 0o700 })
     const kept = new Set<string>()
     for (const containerId of await readdir(this.#owners)) {
@@ -167,9 +166,9 @@ export class SlotPool {
     }
     const keptVeths = new Set([...kept].map((name) => names.vethPrefix + name.slice(1)))
     const keptTaps = new Set([...active].map((id) => tapName(names, id)))
-    for (const link of await links()) {
+    for (const link of await listLinks()) {
       const ours = link.startsWith(names.vethPrefix) ? !keptVeths.has(link) : link.startsWith(names.tapPrefix) && !keptTaps.has(link)
-      if (ours) kernel.linkDelete(link)
+      if (ours) deleteLink(link)
     }
   }
 }

@@ -16,18 +16,20 @@ test('one command a map; exactly the same keys go', () => {
   expect(addCommands('hull-b', elements)).toEqual([
     'add element ip hull-b ports { tcp . 8080 : 172.29.0.2 . 80, udp . 5353 : 172.29.0.2 . 53 }',
     'add element ip hull-b addressed { 127.0.0.1 . tcp . 2222 : 172.29.0.2 . 22 }',
-    'add element ip hull-b own { 172.29.0.2 . tcp . 8080, 172.29.0.2 . udp . 5353, 172.29.0.2 . tcp . 2222 }',
+    'add element ip hull-b own { 172.29.0.2 . tcp . 8080, 172.29.0.2 . udp . 5353 }',
+    'add element ip hull-b ownAddressed { 172.29.0.2 . tcp . 2222 }',
   ])
   expect(deleteCommands('hull-b', elements)).toEqual([
     'delete element ip hull-b ports { tcp . 8080, udp . 5353 }',
     'delete element ip hull-b addressed { 127.0.0.1 . tcp . 2222 }',
-    'delete element ip hull-b own { 172.29.0.2 . tcp . 8080, 172.29.0.2 . udp . 5353, 172.29.0.2 . tcp . 2222 }',
+    'delete element ip hull-b own { 172.29.0.2 . tcp . 8080, 172.29.0.2 . udp . 5353 }',
+    'delete element ip hull-b ownAddressed { 172.29.0.2 . tcp . 2222 }',
   ])
 })
 
-test('one port on two addresses is one element of `own`', () => {
+test('one port on two addresses is one element of `ownAddressed`', () => {
   const elements = elementsOf({ address: '10.0.0.2', ports: [port(80, 'tcp', '127.0.0.1', 80), port(80, 'tcp', '10.1.1.1', 80)] })
-  expect(elements.own).toEqual([{ key: '10.0.0.2 . tcp . 80' }])
+  expect(elements.ownAddressed).toEqual([{ key: '10.0.0.2 . tcp . 80' }])
   expect(elements.addressed).toHaveLength(2)
 })
 
