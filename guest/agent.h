@@ -1,0 +1,187 @@
+/* The agent: PID 1 of the guest. See PROTOCOL.md. */
+#ifndef HULL_AGENT_H
+#define HULL_AGENT_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bytes.h"
+#include "frame.h"
+#include "loop.h"
+
+#define AGENT_VERSION "0.1.0"
+#define MESSAGE_MAX 1024
+#define SESSIONS_MAX 128
+#define LIST_MAX 1024 /* entries of one repeated key (mounts, sysctls, groups, …) */
+
+/* Where things are in the agent's own mount namespace. */
+#define DIR_LOWER "/run/lower"
+#define DIR_DISK "/run/disk"
+#define DIR_ROOT "/run/root"
+#define DIR_FILES "/run/files"
+#define DIR_CGROUP "/sys/fs/cgroup"
+#define DIR_CONTAINER_CGROUP DIR_CGROUP "/container"
+
+/* ---- agent_boot.c: what a guest needs before it can talk ---- */
+/* Mounts, modules, the port named "hull". Returns the port's descriptor or dies. */
+int boot(void);
+/* Writes a line to the kernel log (seen with console= on the kernel's command line). */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Says why and powers the machine off. */
+void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+/* ---- agent_file.c ---- */
+/* Writes a string to an existing file in one write(2). 0 or -errno. */
+int file_write(const char *path, const char *text);
+/* Reads at most size-1 bytes, NUL-ends them. Bytes read or -errno. Refuses what is not a regular file when `regular`. */
+ssize_t file_read(const char *path, char *buffer, size_t size, bool regular);
+/* mkdir -p with mode 0755. 0 or -errno. */
+int make_dirs(const char *path);
+/* Makes the parent directories and an empty file if nothing is there. 0 or -errno. */
+int make_file(const char *path);
+
+/* ---- agent_seed.c ---- */
+/* SEED: random pool and clock. False when any part failed: nothing may run then. */
+bool seed(const uint8_t *payload, uint32_t size);
+
+/* ---- agent_config.c ---- */
+struct list {
+  const char **items;
+  size_t count;
+};
+
+struct config {
+  char *text; /* owns every string below */
+  size_t size;
+  const char *hostname, *domainname, *net, *mac, *address, *gateway, *root, *disk;
+  uint32_t prefix, mtu;
+  bool readonly, init, privileged;
+  uint64_t shm_size, memory, swap, pids, cpu_shares;
+  struct list tmpfs, sysctls, masked, ropaths;
+};
+extern struct config config;
+
+/* Takes `text` (malloc'd, valid text) and does what it says, up to READY. False with a message. */
+bool configure(char *text, size_t size, char *message);
+bool fail(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Collects a repeated key. False: too many or no memory. */
+bool list_collect(struct list *list, const char *text, size_t size, const char *key);
+
+/* ---- agent_net.c ---- */
+bool net_up(const struct config *c, char *message);
+
+/* ---- agent_cgroup.c ---- */
+bool cgroup_setup(const struct config *c, char *message);
+/* Descriptor of the container's cgroup directory; -1 with errno. */
+int cgroup_open(void);
+/* Kills everything in the container's cgroup and below. */
+void cgroup_kill(void);
+/* True when the kernel killed a process of the container for want of memory. */
+bool cgroup_oom(void);
+/* Value of `name` in a flat keyed cgroup file, 0 when it is not there. */
+uint64_t cgroup_value(const char *file, const char *name);
+
+/* ---- agent_disk.c: the root file system as seen by the agent ---- */
+bool root_mount(const struct config *c, char *message);
+/* Writes everything to the disk and unmounts it. */
+void root_unmount(void);
+
+/* ---- agent_root.c, agent_dev.c: run in the container's first process, after pivot_root ---- */
+bool container_root(const struct config *c, const char *cwd, bool tty, char *message);
+bool container_dev(const struct config *c, char *message);
+/* mount(2) options as --tmpfs takes them. False on a word nobody knows. */
+bool mount_options(const char *options, unsigned long *flags, char *data, size_t data_size);
+
+/* ---- agent_spec.c: RUN and EXEC ---- */
+struct spec {
+  char *text;
+  size_t size;
+  char **args, **env;
+  const char *cwd, *user;
+  struct list groups, caps, rlimits;
+  bool tty, in, nnp, has_oom_score_adj;
+  int oom_score_adj;
+  uint16_t rows, columns;
+};
+/* Takes `text`. False with a message; spec_free in both cases. */
+bool spec_parse(struct spec *spec, char *text, size_t size, char *message);
+void spec_free(struct spec *spec);
+
+/* ---- agent_user.c: the container's /etc/passwd and /etc/group ---- */
+#define GROUPS_MAX 256
+struct identity {
+  uid_t uid;
+  gid_t gid;
+  gid_t groups[GROUPS_MAX];
+  size_t group_count;
+  char home[256];
+};
+/* Docker's rules (moby/sys/user GetExecUser). False with a message in Docker's words. */
+bool user_resolve(const char *user, const struct list *extra_groups, struct identity *out, char *message);
+
+/* ---- agent_privilege.c ---- */
+bool privilege_apply(const struct spec *spec, const struct identity *who, char *message);
+bool rlimits_apply(const struct spec *spec, char *message);
+
+/* ---- agent_exec.c ---- */
+/* Replaces the process. Only returns on failure: Docker's exit code, and the message. */
+int command_exec(const struct spec *spec, char **env, char *message);
+
+/* ---- agent_spawn.c ---- */
+struct started {
+  pid_t pid;
+  int pidfd;
+  int report; /* SOCK_SEQPACKET: see struct report */
+  int in, out, err; /* our ends of the pipes, -1 when there is a tty */
+};
+/* What the new process tells before it becomes the command. A SCM_RIGHTS descriptor comes with 'T': the terminal's master. */
+struct report {
+  char what; /* 'T' terminal, 'X' about to exec, 'F' failed */
+  int32_t code;
+  char message[MESSAGE_MAX];
+};
+/* Starts the container's first process (container = NULL) or one in the container whose first process is `container` (its pidfd).
+ * False with a message and Docker's exit code. */
+bool spawn(const struct spec *spec, int container, struct started *out, int *code, char *message);
+
+/* ---- agent_session.c ---- */
+struct session;
+void session_run(uint32_t stream, uint8_t type, char *text, size_t size);
+void session_query(uint32_t stream, const char *what);
+struct session *session_find(uint32_t stream);
+void session_stdin(struct session *s, const uint8_t *data, uint32_t size);
+void session_stdin_eof(struct session *s);
+void session_window(struct session *s, uint32_t bytes);
+void session_resize(struct session *s, uint16_t rows, uint16_t columns);
+void session_signal(struct session *s, int signal);
+void session_close(struct session *s);
+/* A child process has ended (wait status). */
+void session_reaped(pid_t pid, int status);
+/* After every round: moves what can move, ends what has ended. Milliseconds until it wants to be called again, -1: no matter. */
+int sessions_update(void);
+/* Pidfd of the container's first process, -1 when none runs; its pid. */
+int container_pidfd(void);
+pid_t container_pid(void);
+/* The main workload has ended or failed: nothing more will run. */
+bool container_over(void);
+
+/* ---- agent_query.c ---- */
+/* Fills `out` with the answer. */
+void query_top(struct bytes *out);
+void query_stats(struct bytes *out);
+
+/* ---- agent_main.c: the link ---- */
+/* Bytes of data payload that may be put on the link now. */
+size_t link_room(void);
+/* Space for one data frame of at most `size` bytes of payload; link_data_send sends `size` bytes of it. */
+uint8_t *link_data_space(size_t size);
+void link_data_send(uint8_t type, uint8_t flags, uint32_t stream, size_t size);
+/* Control frames are small and always fit: link input pauses long before the reserve for them is used up. */
+void link_send(uint8_t type, uint32_t stream, const void *payload, size_t size);
+void link_failed(uint32_t stream, int code, const char *message);
+void link_exit(uint32_t stream, int code, bool oom);
+
+#endif

@@ -1,0 +1,94 @@
+/* hull-vmm: the supervisor between conmon, the daemon, QEMU and the guest's agent. See PROTOCOL.md. */
+#ifndef HULL_VMM_H
+#define HULL_VMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bytes.h"
+#include "frame.h"
+#include "loop.h"
+
+#define AGENT_FD 20
+#define FIELD_MAX 160
+#define MESSAGE_MAX 1024
+#define MAIN_STREAM 1u
+
+enum state { BOOTING, SEEDED, STARTING, RUNNING, HALTING, EXITED };
+
+/* What `what=status` and the status file tell. */
+struct machine {
+  enum state state;
+  bool started;
+  int code; /* valid when EXITED or HALTING */
+  bool oom;
+  char message[MESSAGE_MAX];
+  char kernel[FIELD_MAX], agent[FIELD_MAX], bootid[FIELD_MAX];
+  uint64_t guest_pid;
+};
+extern struct machine machine;
+
+/* ---- vmm_main.c ---- */
+/* The end: QEMU is killed, output is written out, then the process exits. Only the first call counts. */
+void finish(int code, bool oom, const char *message);
+/* The workload cannot run: the guest gets 2 s to write its disk, then finish. */
+void halt(int code, const char *message);
+/* The guest broke the protocol. */
+void guest_error(const char *what);
+
+/* ---- vmm_link.c: the agent ---- */
+/* Reads config.frames and run.frames of the working directory. False with a message. */
+bool link_load(char *message);
+void link_open(int fd);
+void link_close(void);
+/* Handles what still is in the socket. */
+void link_drain(void);
+/* Writes what it can and decides what to wait for. Called every round. */
+void link_update(void);
+/* True when requests of clients and stdin may be queued. */
+bool link_has_room(void);
+void link_send(uint8_t type, uint8_t flags, uint32_t stream, const void *payload, size_t size);
+void link_signal(uint32_t stream, int signal);
+/* The workload reads stdin (RUN said stdin=1). */
+bool link_wants_stdin(void);
+
+/* ---- vmm_stdio.c: the workload's stdin, stdout, stderr ---- */
+void stdio_open(void);
+void stdio_update(void);
+void stdio_restore(void);
+/* Queues output of the main stream; false: the guest sent more than its window. */
+bool stdio_output(uint8_t type, const uint8_t *data, uint32_t size);
+void stdio_window(uint32_t bytes);
+/* True when everything has been written, or nobody takes it any more. */
+bool stdio_flushed(void);
+
+/* ---- vmm_client.c: ctl.sock ---- */
+bool clients_listen(char *message);
+/* A frame of the agent for stream 2 and up. */
+void clients_frame(const struct frame *f);
+/* STARTED or FAILED is known: tells those who wait. */
+void clients_started(void);
+void clients_update(void);
+/* No client has anything left to be written. */
+bool clients_flushed(void);
+void clients_close(void);
+
+/* ---- vmm_qemu.c ---- */
+/* Starts QEMU with `link` as descriptor 20. False with a message. */
+bool qemu_start(char *const args[], int link, char *message);
+pid_t qemu_pid(void);
+/* A child has ended: true when it was QEMU. */
+bool qemu_reaped(pid_t pid, int status);
+/* How it ended, and its last words. */
+void qemu_describe(char *out, size_t size);
+void qemu_kill(void);
+
+/* ---- vmm_status.c ---- */
+/* Text answer to `what=status`. Returns its size. */
+size_t status_text(char *out, size_t capacity);
+/* Writes the file `status` by rename. */
+void status_write(void);
+
+#endif
