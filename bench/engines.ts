@@ -1,0 +1,148 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, existsSync, openSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { exec, sleep, until } from '../test/lib/daemon.js'
+
+/** An engine under measurement: the same words for all. */
+export interface Engine {
+  name: string
+  version: string
+  /** argv before the command's words. */
+  cli: string[]
+  env: NodeJS.ProcessEnv
+  /** More words after `run` and `create`. */
+  runFlags: string[]
+  /** Names of the engine's own programs per container (its supervisor), to sum up their memory. */
+  helpers: RegExp
+  /** Extra flags of `pull` for a plain HTTP registry on loopback. */
+  pullFlags: string[]
+}
+
+const repository = resolve(import.meta.dirname, '..')
+
+async function onPath(name: string): Promise<string | undefined> {
+  const said = await exec('sh', ['-c', `command -v ${name}`])
+  return said.code === 0 ? said.stdout.trim() : undefined
+}
+
+/** A directory with an own dockerd and hulld, and podman with an own root; {@link stop} takes it all away. */
+export class Bench {
+  readonly engines: Engine[] = []
+  #children: ChildProcess[] = []
+  #registry = ''
+
+  private constructor(readonly directory: string) {}
+
+  static async start(): Promise<Bench> {
+    const bench = new Bench(await mkdtemp(join(tmpdir(), 'hull-bench-')))
+    try {
+      await bench.#hull()
+      await bench.#dockerd()
+      await bench.#podman()
+    } catch (error) {
+      await bench.stop()
+      throw error
+    }
+    return bench
+  }
+
+  /** Runs a daemon until {@link stop}, its words to a log file. */
+  #spawn(file: string, args: string[], log: string): ChildProcess {
+    const out = openSync(join(this.directory, log), 'a')
+    const child = spawn(file, args, { stdio: ['ignore', out, out] })
+    closeSync(out)
+    this.#children.push(child)
+    return child
+  }
+
+  async #ready(env: NodeJS.ProcessEnv, what: string): Promise<string> {
+    return until(`${what} answers`, async () => {
+      const said = await exec('docker', ['version', '--format', '{{.Server.Version}}'], { env })
+      return said.code === 0 && said.stdout.trim()
+    }, 60_000)
+  }
+
+  get #hullFlags(): string[] {
+    return ['--data-root', join(this.directory, 'hull'), '--exec-root', join(this.directory, 'hr')]
+  }
+
+  async #hull(): Promise<void> {
+    const host = `unix://${join(this.directory, 'hull.sock')}`
+    this.#spawn(join(repository, 'bin/hull'), ['daemon', '-H', host, ...this.#hullFlags], 'hulld.log')
+    const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
+    const version = await this.#ready(env, 'hulld')
+    for (const isolation of ['process', 'vm']) {
+      this.engines.push({ name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(conmon|hull-vmm|qemu-system.*)$/, pullFlags: [] })
+    }
+  }
+
+  async #dockerd(): Promise<void> {
+    const dockerd = await onPath('dockerd')
+    if (!dockerd) return
+    const host = `unix://${join(this.directory, 'docker.sock')}`
+    await writeFile(join(this.directory, 'daemon.json'), '{}')
+    this.#spawn(
+      dockerd,
+      ['-H', host, '--data-root', join(this.directory, 'docker'), '--exec-root', join(this.directory, 'dr'), '--pidfile', join(this.directory, 'docker.pid'), '--config-file', join(this.directory, 'daemon.json')],
+      'dockerd.log',
+    )
+    const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
+    const version = await this.#ready(env, 'dockerd')
+    this.engines.push({ name: 'dockerd', version, cli: ['docker'], env, runFlags: [], helpers: /^containerd-shim.*$/, pullFlags: [] })
+  }
+
+  async #podman(): Promise<void> {
+    const podman = await onPath('podman')
+    if (!podman) return
+    const version = (await exec(podman, ['version', '--format', '{{.Client.Version}}'])).stdout.trim()
+    this.engines.push({
+      name: 'podman',
+      version,
+      cli: [podman, '--root', join(this.directory, 'podman'), '--runroot', join(this.directory, 'pr'), '--cgroup-manager=cgroupfs'],
+      env: {},
+      runFlags: [],
+      helpers: /^conmon$/,
+      pullFlags: ['--tls-verify=false'],
+    })
+  }
+
+  /** Runs one command of an engine; throws when it fails. Milliseconds of wall time. */
+  async time(engine: Engine, words: string[]): Promise<number> {
+    const [file = '', ...before] = engine.cli
+    const start = process.hrtime.bigint()
+    const said = await exec(file, [...before, ...words], { env: engine.env, timeoutMs: 300_000 })
+    const ms = Number(process.hrtime.bigint() - start) / 1e6
+    if (said.code !== 0) throw new Error(`${engine.name}: ${words.join(' ')}: exit code ${said.code}: ${said.stderr}${said.stdout}`)
+    return ms
+  }
+
+  /** Debian's docker-registry on a loopback port; returns 'host:port'. */
+  async registry(): Promise<string> {
+    if (this.#registry) return this.#registry
+    const port = 20_000 + (process.pid % 20_000)
+    const config = join(this.directory, 'registry.yml')
+    await mkdir(join(this.directory, 'registry'))
+    await writeFile(config, `version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: ${join(this.directory, 'registry')}}\nhttp: {addr: '127.0.0.1:${port}'}\n`)
+    this.#spawn('docker-registry', ['serve', config], 'registry.log')
+    await until('the registry answers', async () => (await fetch(`http://127.0.0.1:${port}/v2/`).catch(() => undefined))?.ok)
+    return (this.#registry = `127.0.0.1:${port}`)
+  }
+
+  /** Ends all daemons and deletes what they keep. */
+  async stop(): Promise<void> {
+    for (const child of this.#children.reverse()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
+      const gone = new Promise((done) => child.once('exit', done))
+      child.kill('SIGTERM')
+      await Promise.race([gone, sleep(20_000)])
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+    }
+    if (existsSync(join(repository, 'bin/hull'))) await exec(join(repository, 'bin/hull'), ['daemon', ...this.#hullFlags, '--cleanup'])
+    // Mounts that an engine left below (podman's root, dockerd's overlay) go before the files do.
+    const mounts = (await exec('sh', ['-c', `grep -o ' ${this.directory}[^ ]*' /proc/self/mounts | sort -r`])).stdout.trim().split('\n')
+    for (const mount of mounts) if (mount.trim()) await exec('umount', ['-l', mount.trim()])
+    await rm(this.directory, { recursive: true, force: true })
+  }
+}
