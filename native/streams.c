@@ -23,12 +23,17 @@ struct stream_task {
   int listener, timeout;
 };
 
+/* Before the promise is settled: whoever awaits it may remove the directory. */
+static void console_unlisten(struct stream_task *self) {
+  if (self->listener < 0) return;
+  close(self->listener);
+  self->listener = -1;
+  unlink(self->path);
+}
+
 static void stream_drop(struct task *task) {
   struct stream_task *self = (struct stream_task *)task;
-  if (self->listener >= 0) {
-    close_quietly(self->listener);
-    unlink(self->path);
-  }
+  console_unlisten(self);
   free(self->path);
 }
 
@@ -119,28 +124,37 @@ static int receive_fd(int socket) {
   return -1;
 }
 
-static void console_run(struct task *task) {
-  struct stream_task *self = (struct stream_task *)task;
+/* The master that the first client sends, or -1 with the task failed. */
+static int console_wait(struct stream_task *self) {
+  struct task *task = &self->task;
   int64_t deadline = now_ms() + self->timeout;
   int error = wait_readable(self->listener, deadline);
-  if (error) return task_fail(task, error, "accept", self->path);
-  AUTO_CLOSE peer = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC);
-  if (peer < 0) return task_fail(task, errno, "accept", self->path);
-  error = wait_readable(peer, deadline);
-  if (error) return task_fail(task, error, "recvmsg", self->path);
-  int fd = receive_fd(peer);
-  if (fd < 0) return task_fail(task, errno, "recvmsg", self->path);
-  unsigned int number;
-  if (ioctl(fd, TIOCGPTN, &number) < 0) { /* only the master of a pseudo-terminal has one */
-    task_fail(task, errno, "ioctl", self->path);
-    close(fd);
-    return;
+  if (error) {
+    task_fail(task, error, "accept", self->path);
+    return -1;
   }
-  task->fd = fd;
-  /* Before the promise: whoever awaits it may remove the directory. */
-  close(self->listener);
-  self->listener = -1;
-  unlink(self->path);
+  AUTO_CLOSE peer = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC);
+  if (peer < 0) {
+    task_fail(task, errno, "accept", self->path);
+    return -1;
+  }
+  error = wait_readable(peer, deadline);
+  int fd = error ? -1 : receive_fd(peer);
+  if (fd < 0) {
+    task_fail(task, error ? error : errno, "recvmsg", self->path);
+    return -1;
+  }
+  unsigned int number;
+  if (ioctl(fd, TIOCGPTN, &number) == 0) return fd; /* only the master of a pseudo-terminal has one */
+  task_fail(task, errno, "ioctl", self->path);
+  close(fd);
+  return -1;
+}
+
+static void console_run(struct task *task) {
+  struct stream_task *self = (struct stream_task *)task;
+  task->fd = console_wait(self);
+  console_unlisten(self);
 }
 
 /* Binds before it returns, so that the caller may start the runtime as soon as it holds the promise. */
@@ -157,7 +171,9 @@ static void console_listen(struct stream_task *self) {
     return;
   }
   self->listener = fd;
-  if (listen(fd, 1) < 0) task_fail(&self->task, errno, "listen", self->path);
+  if (listen(fd, 1) == 0) return;
+  task_fail(&self->task, errno, "listen", self->path);
+  console_unlisten(self);
 }
 
 static napi_value js_receive_console(napi_env env, napi_callback_info info) {

@@ -1,9 +1,13 @@
+import { constants } from 'node:fs'
 import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
 import { join, normalize } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { codeOf } from '../base/errors.js'
 import type { CgroupMounts } from './cgroup-layout.js'
 import { native } from './native.js'
+
+/** Opens files that are there and makes none: where the kernel has no such file, that is ENOENT and not EACCES. */
+const existing = constants.O_WRONLY | constants.O_TRUNC
 
 /** Gone, or going. */
 export const isAbsent = (error: unknown) => codeOf(error) === 'ENOENT' || codeOf(error) === 'ENODEV'
@@ -59,8 +63,7 @@ export class Cgroup {
   async write(controller: string, file: string, value: string | number): Promise<void> {
     const directory = this.directory(controller)
     if (directory === undefined) throw Object.assign(new Error(`cgroup: ENOENT: no such controller, '${controller}'`), { code: 'ENOENT' })
-    // 'r+': an existing file only. In a test's plain directory 'w' would make a new one out of a misspelt name.
-    await writeFile(join(directory, file), String(value), { flag: 'r+' })
+    await writeFile(join(directory, file), String(value), { flag: existing })
   }
 
   /** Makes the directories. On v2 the controllers must be enabled in the parent by the caller. */
@@ -135,7 +138,7 @@ export class Cgroup {
     const directory = this.directory('freezer')
     if (directory === undefined) return
     for (const nested of await tree(directory)) {
-      await writeFile(join(nested, 'freezer.state'), 'THAWED', { flag: 'r+' }).catch((error: unknown) => {
+      await writeFile(join(nested, 'freezer.state'), 'THAWED', { flag: existing }).catch((error: unknown) => {
         if (!isAbsent(error)) throw error
       })
     }
