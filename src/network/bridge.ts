@@ -6,6 +6,7 @@ import { log } from '../base/log.js'
 import { addBridgePort, deleteLink, listLinks, openTap, setLink } from '../host/link.js'
 import { configureInterface } from '../host/netns.js'
 import { formatIPv4, formatSubnet, macOf, parseIPv4, parseMac, type Cidr } from './address.js'
+import { forgetFlowsBefore, forgetFlowsTo } from './conntrack.js'
 import { foreignWarnings, listChains, missingRules, removeRules, type Chain } from './foreign.js'
 import { AddressPool } from './ipam.js'
 import { disableIPv6, ensureBridge, ensureSysctls } from './kernel.js'
@@ -38,6 +39,8 @@ interface Entry {
   endpoint: Endpoint
   /** Its ports are (or are about to be) in the nftables maps. */
   published: boolean
+  /** The address is marked as taken for this container. */
+  holdsAddress: boolean
 }
 
 /** Other programs' rules are looked at again this often, and at a publish when the last look is older than the second figure (milliseconds). */
@@ -125,7 +128,7 @@ export class BridgeNetwork implements NetworkManager {
     const endpoint: Endpoint = {
       containerId, address, prefixLength: subnet.prefixLength, gateway: this.bridge.gateway, mac: mac || macOf(parseIPv4(address)!), ports: [],
     }
-    this.#entries.set(containerId, { endpoint, published: false })
+    this.#entries.set(containerId, { endpoint, published: false, holdsAddress: true })
     try {
       endpoint.ports = await this.#ports.take(containerId, address, options.ports)
       return endpoint
@@ -173,6 +176,7 @@ export class BridgeNetwork implements NetworkManager {
       entry.published = false
       throw externalError(endpoint.containerId.slice(0, 12), endpoint.containerId, error)
     }
+    void forgetFlowsBefore(entry.endpoint.ports)
     if (Date.now() - this.#reasserted > reassertAtPublishMs) void this.#reassert()
   }
 
@@ -189,11 +193,11 @@ export class BridgeNetwork implements NetworkManager {
     this.#entries.delete(containerId)
     // Each part is tried whatever happens to the others: nothing may stay because something else could not go.
     const results = await Promise.allSettled([
-      entry?.published ? this.#orRewrite(deleteCommands(this.#names.table, elementsOf(entry.endpoint))) : undefined,
+      entry?.published ? this.#unpublish(entry.endpoint) : undefined,
       this.#ports.release(containerId),
       this.#slots.release(containerId),
     ])
-    if (entry) this.#addresses?.release(entry.endpoint.address)
+    if (entry?.holdsAddress) this.#addresses?.release(entry.endpoint.address)
     for (const result of results) if (result.status === 'rejected') throw result.reason
   }
 
@@ -223,11 +227,16 @@ export class BridgeNetwork implements NetworkManager {
     } catch (error) {
       return [`${who}: its network is not usable: ${messageOf(error)}`]
     }
-    const problems: string[] = []
-    if (!this.#addresses!.mark(endpoint.address)) problems.push(`its address ${endpoint.address} is not in ${this.bridge.subnet} or used twice: restart it`)
-    this.#entries.set(endpoint.containerId, { endpoint, published: true })
-    problems.push(...(await this.#ports.adopt(endpoint.containerId, endpoint.address, endpoint.ports)))
+    const holdsAddress = this.#addresses!.mark(endpoint.address)
+    const { ports, problems } = await this.#ports.adopt(endpoint.containerId, endpoint.address, endpoint.ports)
+    this.#entries.set(endpoint.containerId, { endpoint: { ...endpoint, ports }, published: true, holdsAddress })
+    if (!holdsAddress) problems.push(`its address ${endpoint.address} is not in ${this.bridge.subnet} or used twice: restart it`)
     return problems.map((problem) => `${who}: ${problem}`)
+  }
+
+  async #unpublish(endpoint: Endpoint): Promise<void> {
+    await this.#orRewrite(deleteCommands(this.#names.table, elementsOf(endpoint)))
+    await forgetFlowsTo(endpoint.address, endpoint.ports)
   }
 
   /** The commands as one transaction; when that fails (somebody flushed the rule set, or changed our table) the whole table is written anew. */

@@ -79,24 +79,29 @@ export class PortAllocator {
   }
 
   /**
-   * Ports of a container that runs already (restart of the daemon): noted as its own whatever happens, because the kernel forwards them.
-   * Returns what could not be listened on.
+   * Ports of a container that runs already (restart of the daemon): they stay its own when another program listens on them meanwhile, because
+   * the kernel forwards them. Returns the bindings that are its own, and sentences about what is wrong.
    */
-  async adopt(owner: string, address: string, bindings: readonly PortBinding[]): Promise<string[]> {
+  async adopt(owner: string, address: string, bindings: readonly PortBinding[]): Promise<{ ports: PortBinding[]; problems: string[] }> {
+    const ports: PortBinding[] = []
     const problems: string[] = []
     const holding: Holding = { keys: [], reservations: [] }
     this.#holdings.set(owner, holding)
-    for (const binding of bindings) {
-      for (const listen of listens(binding.hostIp)) {
+    for (const binding of bindings.map(checkBinding)) {
+      const sockets = listens(binding.hostIp)
+      const name = (listen: Listen) => `published port ${hostPort(listen.ip, binding.hostPort)}/${binding.protocol}`
+      const taken = sockets.find((listen) => this.#isTaken(binding.protocol, binding.hostPort, listen))
+      if (taken || binding.hostPort === 0) {
+        problems.push(`${name(taken ?? sockets[0]!)}: ${taken ? 'belongs to another container' : 'was never chosen'}`)
+        continue
+      }
+      ports.push(binding)
+      for (const listen of sockets) {
         this.#note(holding, binding.protocol, binding.hostPort, listen)
-        try {
-          await this.#listen(holding, address, binding, listen)
-        } catch (error) {
-          problems.push(`published port ${hostPort(listen.ip, binding.hostPort)}/${binding.protocol}: ${messageOf(error)}`)
-        }
+        await this.#listen(holding, address, binding, listen).catch((error: unknown) => problems.push(`${name(listen)}: ${messageOf(error)}`))
       }
     }
-    return problems
+    return { ports, problems }
   }
 
   /** Closes and forgets a container's ports. Resolves when they can be bound again. Idempotent. */

@@ -215,9 +215,14 @@ describe('what reaches the sockets is passed on', () => {
 test('adopt: listens again after a restart, reports what another program took meanwhile, keeps the port booked either way', async () => {
   const foreign = await foreignTcp()
   const free = await freePort()
-  const problems = await ports.adopt('a', '127.0.0.1', [port(80, 'tcp', '127.0.0.1', foreign), port(81, 'tcp', '', free)])
+  const { ports: kept, problems } = await ports.adopt('a', '127.0.0.1', [port(80, 'tcp', '127.0.0.1', foreign), port(81, 'tcp', '', free)])
+  expect(kept).toHaveLength(2)
   expect(problems).toHaveLength(1)
   expect(problems[0]).toContain(`127.0.0.1:${foreign}/tcp`)
   await expect(ports.take('b', '127.0.0.1', [port(80, 'tcp', '127.0.0.1', foreign)])).rejects.toThrow('port is already allocated')
   await expect(ports.take('b', '127.0.0.1', [port(80, 'tcp', '', free)])).rejects.toThrow('port is already allocated')
+  // Two containers with one port (a config that was meddled with): the first has it.
+  const second = await ports.adopt('c', '127.0.0.1', [port(80, 'tcp', '0.0.0.0', free), port(80, 'tcp', '', 0)])
+  expect(second.ports).toEqual([])
+  expect(second.problems.join('\n')).toMatch(/belongs to another container\n.*was never chosen/)
 })
