@@ -64,7 +64,7 @@ export async function findVmParts(guestDir: string, qemuName = 'qemu-system-x86_
   return {
     qemu, firmware,
     ...(tcgModule ? { tcgModule } : {}),
-    supervisor: await part('hull-vmm'), kernel: await part('vmlinux'), initrd: await part('initrd'),
+    supervisor: await part('hull-vmm'), kernel: await part('vmlinux'), initrd: await part('initrd.cpio'),
   }
 }
 
@@ -129,7 +129,7 @@ async function populate(root: string, parts: VmParts, { loader, libraries }: Lib
   await install(loader, at(loader), 0o555)
   for (const [name, path] of libraries) await install(path, at(join(LIBRARIES, name)), 0o444)
   // Mount points: the file system is read-only when the runtime mounts over them.
-  for (const directory of ['dev', 'proc', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
+  for (const directory of ['dev', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
   for (const file of [JAIL_PATHS.image, JAIL_PATHS.disk]) await (await open(at(file), 'wx', 0o444)).close()
 }
 

@@ -1,0 +1,265 @@
+import { closeSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { badRequest, messageOf } from '../../base/errors.js'
+import { run } from '../../base/run.js'
+import { detectCgroups, type CgroupMounts } from '../../host/cgroup-layout.js'
+import { Cgroup } from '../../host/cgroup.js'
+import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
+import { Runtime } from '../../oci/runtime.js'
+import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import { configFrames, runFrames } from './guestspec.js'
+import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
+import { jailConfig } from './jailspec.js'
+import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
+import { readRecord, RECORD, writeRecord, type VmRecord } from './record.js'
+import { RAM_FLOOR, sizeVm } from './resources.js'
+import { VmSandbox } from './sandbox.js'
+import { giveDisk, makeVmDirectory, removeVmDirectory } from './vmdir.js'
+import { UidAllocator, uidFile } from './uids.js'
+
+/** Everything that the driver needs from outside. */
+export interface VmDriverOptions {
+  /** Kept across boots of the host: jails and the probe's answer are below dataRoot/vm. */
+  dataRoot: string
+  /** Gone after a boot of the host. */
+  execRoot: string
+  /** Build of the guest: hull-vmm, vmlinux, initrd.cpio, manifest. */
+  guestDir: string
+  /** EROFS image of an image's layers (storage/): made once per chain, kept while the image is. */
+  erofsFor: (chainId: string, layers: string[]) => Promise<string>
+  /** ext4 image for a container's writable layer (storage/), made at the first start, below stateDir. */
+  diskFor: (spec: WorkloadSpec, uid: number) => Promise<string>
+  /** Removes what {@link diskFor} made. */
+  removeDisk: (spec: Pick<WorkloadSpec, 'id' | 'stateDir'>) => Promise<void>
+  /** CAP_… names of a workload with these options; oci/ knows them. */
+  capabilitiesFor: (spec: Pick<WorkloadSpec, 'privileged' | 'capAdd' | 'capDrop'>) => readonly string[]
+  /** Profile of the jail in the runtime spec's form (linux.seccomp). */
+  jailSeccomp: () => unknown
+  /** Parent cgroup of containers without one. */
+  cgroupParent: string
+  /** Where conmon writes exit files; default execRoot/exits. */
+  exitDir?: string
+  /** crun's state; default execRoot/crun. */
+  runtimeRoot?: string
+  /** Program, by name or path; default qemu-system-x86_64. */
+  qemu?: string
+  /** Default /dev/kvm. */
+  kvmDevice?: string
+  /** Seconds that a guest gets to come up; default 60 with KVM, 180 without. */
+  bootTimeout?: number
+  /** The guest's console in runDir/vm/console.log; for finding faults. */
+  console?: boolean
+}
+
+/** Milliseconds for which the files of QEMU and guest are taken to be the same. */
+const PARTS_TTL = 30_000
+const BOOT_TIMEOUT = { kvm: 60, tcg: 180 } as const
+
+interface Prepared {
+  parts: VmParts
+  jailRoot: string
+  choice: AcceleratorChoice
+}
+
+/** Isolation vm: QEMU in a jail that is itself a container. */
+export class VmDriver implements SandboxDriver {
+  readonly isolation = 'vm'
+  private readonly uids = new UidAllocator()
+  private readonly probe: AcceleratorProbe
+  private readonly jails: string
+  /** Jail roots of VMs that live, by container id. */
+  private readonly live = new Map<string, string>()
+  private prepared: { at: number; value: Promise<Prepared> } | undefined
+  private cgroups: Promise<CgroupMounts> | undefined
+
+  constructor(private readonly options: VmDriverOptions) {
+    this.jails = join(options.dataRoot, 'vm')
+    this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
+  }
+
+  async info(): Promise<DriverInfo> {
+    try {
+      const { parts, choice } = await this.prepare()
+      const manifest = await readFile(join(this.options.guestDir, 'manifest'), 'utf8').catch(() => '')
+      const version = await run(parts.qemu, ['--version'], { timeoutMs: 10_000 })
+      return {
+        isolation: 'vm',
+        accelerator: choice.accelerator,
+        warnings: warningsOf(choice),
+        details: {
+          Hypervisor: version.stdout.split('\n', 1)[0]!.replace(/^QEMU emulator version /, 'QEMU '),
+          Accelerator: choice.accelerator,
+          'Guest kernel': /^kernel=(.+)$/m.exec(manifest)?.[1] ?? 'unknown',
+        },
+      }
+    } catch (error) {
+      // `docker info` must work on a machine that cannot run VMs, and say why it cannot.
+      return { isolation: 'vm', accelerator: '', warnings: [messageOf(error)], details: {} }
+    }
+  }
+
+  async validate(spec: WorkloadSpec): Promise<string[]> {
+    if (spec.network.mode === 'host') throw badRequest('isolation vm: a virtual machine has its own network stack and cannot use --network host; use --isolation process')
+    if (spec.runtime !== '' && spec.runtime !== 'crun') {
+      throw badRequest(`isolation vm: --runtime ${spec.runtime} has no effect on a virtual machine; leave it out or use --isolation process`)
+    }
+    const mount = spec.mounts.find((candidate) => candidate.type !== 'tmpfs')
+    if (mount) {
+      throw badRequest(`isolation vm: ${mount.type} mounts (${mount.target}) are not supported yet; copy the data into the image or use --isolation process`)
+    }
+    if (spec.seccomp !== '' && spec.seccomp !== 'default' && spec.seccomp !== 'unconfined') {
+      throw badRequest('isolation vm: a custom seccomp profile is not applied inside a virtual machine; leave it out or use --isolation process')
+    }
+    sizeVm(spec.resources, 'tcg', availableParallelism())
+    const { choice } = await this.prepare()
+    const warnings = warningsOf(choice)
+    if (spec.resources.memory > 0 && spec.resources.memory < RAM_FLOOR) {
+      warnings.push(`isolation vm: a virtual machine needs ${RAM_FLOOR >> 20} MiB of RAM; --memory is the limit of the container inside it`)
+    }
+    return warnings
+  }
+
+  async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
+    try {
+      return await this.build(spec, attachments.tapFd)
+    } finally {
+      // Ours in any case: the VMM has its own copy, or there is none.
+      if (attachments.tapFd !== undefined) closeSync(attachments.tapFd)
+    }
+  }
+
+  private async build(spec: WorkloadSpec, tapFd: number | undefined): Promise<Sandbox> {
+    if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
+    await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
+    const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
+    const { accelerator } = choice
+    const uid = await this.uids.take(spec.id, spec.stateDir)
+    this.live.set(spec.id, jailRoot)
+    try {
+      const size = sizeVm(spec.resources, accelerator, availableParallelism())
+      const [image, disk, directory] = await allSettled([
+        this.options.erofsFor(spec.chainId, spec.layers),
+        this.options.diskFor(spec, uid).then(async (path) => {
+          await giveDisk(path, uid)
+          return path
+        }),
+        makeVmDirectory(spec.runDir, uid, {
+          'config.frames': configFrames(spec, size.guestMemory),
+          'run.frames': runFrames(spec, this.options.capabilitiesFor(spec)),
+        }),
+      ])
+      const config = jailConfig({
+        root: jailRoot, directory, image, disk, uid, accelerator, size,
+        hostname: `hull-${spec.id.slice(0, 12)}`,
+        ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
+        cgroupsPath: options.cgroupPath,
+        oomScoreAdj: spec.resources.oomScoreAdj,
+        seccomp: this.options.jailSeccomp(),
+        bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
+        console: this.options.console ?? false,
+      })
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath }
+      await Promise.all([writeFile(join(spec.runDir, 'config.json'), JSON.stringify(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
+      const supervised = await Supervised.create({ ...options, ...(tapFd === undefined ? {} : { preserveFds: [tapFd] }) })
+      return await this.sandbox(spec, record, supervised)
+    } catch (error) {
+      await this.forget(spec, uid)
+      throw error
+    }
+  }
+
+  async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {
+    const record = await readRecord(spec.runDir)
+    const supervised = record && (await Supervised.adopt(await this.supervisedOptions(spec, record.cgroupsPath)))
+    if (!record || !supervised) {
+      await removeVmDirectory(spec.runDir)
+      return undefined
+    }
+    await this.uids.adopt(spec.id, spec.stateDir)
+    this.live.set(spec.id, record.jailRoot)
+    return this.sandbox(spec, record, supervised)
+  }
+
+  async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+    await removeVmDirectory(spec.runDir)
+    await this.options.removeDisk(spec)
+    await rm(uidFile(spec.stateDir), { force: true })
+  }
+
+  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<VmSandbox> {
+    this.cgroups ??= detectCgroups()
+    return new VmSandbox(
+      spec, record, supervised,
+      new Cgroup(await this.cgroups, record.cgroupsPath),
+      (privileged) => this.options.capabilitiesFor({ ...spec, privileged }),
+      () => this.forget(spec, record.uid),
+    )
+  }
+
+  /** What {@link create} made besides the supervised jail. */
+  private async forget(spec: WorkloadSpec, uid: number): Promise<void> {
+    this.live.delete(spec.id)
+    this.uids.release(uid, spec.id)
+    await removeVmDirectory(spec.runDir)
+    await Promise.all([RECORD, `${RECORD}.tmp`, 'config.json'].map((name) => rm(join(spec.runDir, name), { force: true })))
+  }
+
+  private async supervisedOptions(spec: WorkloadSpec, cgroupPath = join('/', spec.cgroupParent || this.options.cgroupParent, spec.id)): Promise<SupervisedOptions> {
+    return {
+      id: spec.id,
+      runDir: spec.runDir,
+      exitDir: this.options.exitDir ?? join(this.options.execRoot, 'exits'),
+      runtime: await Runtime.open('crun', this.options.runtimeRoot ?? join(this.options.execRoot, 'crun')),
+      cgroupPath,
+      logPath: spec.logPath,
+      // The terminal is the guest's; conmon sees pipes.
+      tty: false,
+      stdin: spec.openStdin,
+      // A terminal has no end of input that a client could send by leaving.
+      leaveStdinOpen: spec.process.tty || !spec.stdinOnce,
+      attempt: { command: spec.process.args[0] ?? '', cwd: spec.process.cwd },
+    }
+  }
+
+  /** QEMU, guest, jail and accelerator; looked up anew when the last look is old. */
+  private prepare(): Promise<Prepared> {
+    const now = performance.now()
+    if (!this.prepared || now - this.prepared.at > PARTS_TTL) {
+      const value = this.lookUp()
+      const prepared = { at: now, value }
+      this.prepared = prepared
+      value.catch(() => {
+        if (this.prepared === prepared) this.prepared = undefined // what is missing may be installed now
+      })
+    }
+    return this.prepared.value
+  }
+
+  private async lookUp(): Promise<Prepared> {
+    const parts = await findVmParts(this.options.guestDir, this.options.qemu)
+    await mkdir(this.jails, { recursive: true, mode: 0o711 })
+    const [jailRoot, choice] = await Promise.all([ensureJailRoot(this.jails, parts), this.probe.choose(parts)])
+    return { parts, jailRoot, choice }
+  }
+
+  /** Removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
+  async collectGarbage(): Promise<void> {
+    const { jailRoot } = await this.prepare()
+    await collectJailRoots(this.jails, new Set([jailRoot, ...this.live.values()]))
+  }
+}
+
+/** Like Promise.all, but waits for all of them: nothing may still be made while the failure is being cleaned up. */
+async function allSettled<T extends readonly unknown[]>(promises: [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
+  const results = await Promise.allSettled<unknown>(promises)
+  const failed = results.find((result) => result.status === 'rejected')
+  if (failed) throw failed.reason
+  return (await Promise.all(promises)) as unknown as T
+}
+
+function warningsOf(choice: AcceleratorChoice): string[] {
+  if (choice.accelerator === 'kvm') return []
+  return [`isolation vm: running under software emulation (TCG): slow, and no security boundary. ${choice.reason}`]
+}

@@ -1,0 +1,152 @@
+import { readdir, readFile, readlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { run } from '../../base/run.js'
+import type { Cgroup } from '../../host/cgroup.js'
+import { cpuStats, memoryStats, pidsStats } from '../../host/cgroup-stats.js'
+import { childrenOf, commandLine, namespacesOf, processStatus } from '../../host/process.js'
+import { parseMountinfo } from '../../host/mountinfo.js'
+import { readIfExists } from '../../base/files.js'
+import type { Facts } from '../types.js'
+import type { VmClient } from './client.js'
+import { cleanMessage } from './protocol.js'
+import { parseProcesses } from './ps.js'
+import type { VmRecord } from './record.js'
+
+/** What is asked about. */
+export interface ExplainInput {
+  /** Host pid of hull-vmm. */
+  supervisor: number
+  record: VmRecord
+  cgroup: Cgroup
+  client: VmClient
+}
+
+type Row = [name: string, value: string]
+
+const mebibytes = (bytes: number) => `${Math.round(bytes / (1 << 20))} MiB`
+const unknown = 'unknown'
+
+/** The value that follows an option of QEMU's real command line. */
+function option(args: readonly string[], name: string): string {
+  const index = args.indexOf(name)
+  return index < 0 ? unknown : (args[index + 1] ?? unknown)
+}
+
+/** "QEMU emulator version 7.2.22 (Debian …)" of the very files in the jail, by the jail's own loader. */
+async function hypervisor(record: VmRecord): Promise<string> {
+  const root = record.jailRoot
+  const result = await run(join(root, 'lib64/ld-linux-x86-64.so.2'), ['--library-path', join(root, 'lib/x86_64-linux-gnu'), join(root, 'qemu-system-x86_64'), '--version'], {
+    timeoutMs: 5000,
+    env: {},
+  }).catch(() => undefined)
+  const line = result?.stdout.split('\n', 1)[0] ?? ''
+  return line === '' ? 'QEMU' : line.replace(/^QEMU emulator version /, 'QEMU ')
+}
+
+/** Files that a process holds open, with the mode in which the kernel let it open them. */
+async function openFiles(pid: number): Promise<{ path: string; writable: boolean; tap: string }[]> {
+  const files: { path: string; writable: boolean; tap: string }[] = []
+  for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
+    try {
+      const [path, info] = await Promise.all([readlink(`/proc/${pid}/fd/${fd}`), readFile(`/proc/${pid}/fdinfo/${fd}`, 'utf8')])
+      const flags = parseInt(/^flags:\s*([0-7]+)$/m.exec(info)?.[1] ?? '0', 8)
+      files.push({ path, writable: (flags & 3) !== 0, tap: /^iff:\s*(\S+)/m.exec(info)?.[1] ?? '' })
+    } catch {
+      // closed while we looked
+    }
+  }
+  return files
+}
+
+async function machineFacts(input: ExplainInput, qemu: number | undefined): Promise<Facts> {
+  const args = (qemu === undefined ? undefined : await commandLine(qemu)) ?? []
+  const files = qemu === undefined ? [] : await openFiles(qemu)
+  const rows: Row[] = [
+    ['hypervisor', await hypervisor(input.record)],
+    ['accelerator', option(args, '-accel').split(',')[0] === 'kvm' ? 'kvm (hardware)' : 'tcg (software emulation: not a security boundary)'],
+    ['processor', option(args, '-cpu')],
+    ['vCPUs', option(args, '-smp')],
+    ['RAM', option(args, '-m')],
+  ]
+  for (const [index, arg] of args.entries()) {
+    if (args[index - 1] !== '-blockdev') continue
+    const node = JSON.parse(arg) as { 'node-name'?: unknown; file?: { filename?: unknown } }
+    const path = String(node.file?.filename)
+    const open = files.filter((file) => file.path === path || file.path.endsWith(path))
+    const mode = open.length === 0 ? 'not open' : open.some((file) => file.writable) ? 'read-write' : 'read-only'
+    rows.push([`disk ${String(node['node-name'])}`, `${path}, opened ${mode} by the VMM`])
+  }
+  const taps = files.filter((file) => file.tap !== '')
+  const mac = /(?:^|,)mac=([0-9a-f:]+)/i.exec(args.find((arg) => arg.startsWith('virtio-net-pci')) ?? '')?.[1]
+  rows.push(['network card', mac === undefined ? 'none' : `virtio-net, ${mac}, host tap ${taps.map((file) => file.tap).join(', ') || unknown}`])
+  return { title: 'Virtual machine', rows }
+}
+
+async function guestFacts(client: VmClient): Promise<Facts> {
+  const rows: Row[] = []
+  try {
+    const status = await client.queryText('status')
+    const value = (key: string) => cleanMessage(status.get(key) ?? '') || unknown
+    rows.push(['kernel', value('kernel')], ['boot id', value('bootid')], ['init', `hull-agent ${value('agent')}`], ['state', value('state')])
+    const first = parseProcesses(await client.query('top')).find((process) => process.pid === 1)
+    if (first) rows.push(['container pid 1', first.args])
+  } catch (error) {
+    rows.push(['guest', `does not answer: ${cleanMessage(error instanceof Error ? error.message : String(error))}`])
+  }
+  return { title: 'Guest (as it says itself)', rows }
+}
+
+const seccompModes = ['off', 'strict', 'filter']
+
+async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise<Facts[]> {
+  const pid = qemu ?? input.supervisor
+  const [status, ours, theirs, memory, cpu, pids, mounts] = await Promise.all([
+    processStatus(pid), namespacesOf('self'), namespacesOf(pid), memoryStats(input.cgroup), cpuStats(input.cgroup), pidsStats(input.cgroup),
+    readIfExists(`/proc/${pid}/mountinfo`).catch(() => undefined),
+  ])
+  const namespaces: Row[] = Object.entries(theirs).map(([kind, id]) => [
+    kind, `${id} (${ours[kind as keyof typeof ours] === id ? 'shared with the host' : 'its own'})`,
+  ])
+  const table = parseMountinfo(mounts ?? '')
+  const writable = table.filter((mount) => mount.options.includes('rw')).map((mount) => mount.target)
+  const capabilities = status ? status.capabilities.effective | status.capabilities.permitted | status.capabilities.bounding | status.capabilities.ambient : undefined
+  const process: Row[] = [
+    ['supervisor', `hull-vmm, pid ${input.supervisor}`],
+    ['VMM', qemu === undefined ? 'not running' : `pid ${qemu}`],
+    ['user', status ? `uid ${status.uids[1]}, gid ${status.gids[1]}` : unknown],
+    ['capabilities', capabilities === undefined ? unknown : capabilities === 0n ? 'none' : `0x${capabilities.toString(16)}`],
+    ['no new privileges', status ? (status.noNewPrivileges ? 'yes' : 'no') : unknown],
+    ['seccomp', status ? `${seccompModes[status.seccomp] ?? unknown}${status.fields['Seccomp_filters'] ? `, ${status.fields['Seccomp_filters']} filters` : ''}` : unknown],
+    ['root file system', table.find((mount) => mount.target === '/')?.options.includes('ro') ? 'read-only' : 'writable'],
+    ['writable places', writable.join(', ') || 'none'],
+  ]
+  const quota = await quotaText(input.cgroup)
+  const cgroup: Row[] = [
+    ['path', input.cgroup.path],
+    ['memory', `${mebibytes(memory?.usage ?? 0)} of ${memory?.limit === undefined ? 'unlimited' : mebibytes(memory.limit)}`],
+    ['cpu', `${quota}, ${Math.round((cpu?.total ?? 0) / 1e6)} ms used`],
+    ['tasks', `${pids?.current ?? 0} of ${pids?.limit ?? 'unlimited'}`],
+  ]
+  return [
+    { title: 'Jail around the VMM', rows: process },
+    { title: 'Jail namespaces', rows: namespaces },
+    { title: 'Jail cgroup', rows: cgroup },
+  ]
+}
+
+/** The CPU quota as the kernel has it. */
+async function quotaText(cgroup: Cgroup): Promise<string> {
+  const [quota, period] = cgroup.isV2
+    ? ((await cgroup.read('cpu', 'cpu.max')) ?? 'max 100000').trim().split(' ')
+    : [(await cgroup.read('cpu', 'cpu.cfs_quota_us'))?.trim(), (await cgroup.read('cpu', 'cpu.cfs_period_us'))?.trim()]
+  if (quota === undefined || quota === 'max' || Number(quota) < 0) return 'no quota'
+  return `${Number(quota) / Number(period)} CPUs`
+}
+
+/** What surrounds a VM's workload, from the kernel: the VMM's own command line and open files, its namespaces, credentials and cgroup. */
+export async function explainVm(input: ExplainInput): Promise<Facts[]> {
+  // The supervisor has one child: the VMM.
+  const qemu = (await childrenOf(input.supervisor))[0]
+  const [machine, guest, jail] = await Promise.all([machineFacts(input, qemu), guestFacts(input.client), jailFacts(input, qemu)])
+  return [machine, guest, ...jail]
+}

@@ -1,0 +1,99 @@
+import { JAIL_PATHS, qemuArguments, TAP_FD, AGENT_FD, type Accelerator } from './qemu.js'
+import type { VmSize } from './resources.js'
+
+/** What a jail is made from. All paths are the host's, absolute. */
+export interface JailInput {
+  /** jailroot.ts */
+  root: string
+  /** The VM's own directory (vmdir.ts): bound writable. */
+  directory: string
+  /** EROFS image: bound read-only. */
+  image: string
+  /** ext4 image of the writable layer: the only writable file. */
+  disk: string
+  uid: number
+  hostname: string
+  accelerator: Accelerator
+  size: VmSize
+  /** The guest's MAC address; absent: no network device. The tap itself is inherited as descriptor {@link TAP_FD}. */
+  mac?: string
+  /** '/parent/id' */
+  cgroupsPath: string
+  oomScoreAdj: number
+  /** linux.seccomp of the runtime spec. */
+  seccomp: unknown
+  /** Seconds from start to HELLO that the supervisor allows. */
+  bootTimeout: number
+  /** Guest console into DIRECTORY/console.log: for finding faults. */
+  console: boolean
+}
+
+/** /dev/kvm, major and minor (linux/miscdevice.h). */
+const KVM_DEVICE = { type: 'c', path: '/dev/kvm', major: 10, minor: 232 }
+
+/** Arguments of the supervisor; what follows `--` is QEMU's command line. */
+export function supervisorArguments(input: JailInput): string[] {
+  const qemu = qemuArguments({
+    accelerator: input.accelerator,
+    vcpus: input.size.vcpus,
+    ram: input.size.ram,
+    kernel: JAIL_PATHS.kernel,
+    initrd: JAIL_PATHS.initrd,
+    firmware: JAIL_PATHS.firmware,
+    agentFd: AGENT_FD,
+    image: JAIL_PATHS.image,
+    disk: JAIL_PATHS.disk,
+    ...(input.mac === undefined ? {} : { network: { fd: TAP_FD, mac: input.mac } }),
+    ...(input.console ? { console: `${JAIL_PATHS.directory}/console.log` } : {}),
+  })
+  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), '--', JAIL_PATHS.qemu, ...qemu]
+}
+
+/**
+ * The OCI runtime spec (1.0) of the container around the VMM: every namespace new, one unprivileged uid without any capability, a read-only root
+ * with the files of QEMU and nothing else, no /proc and no /sys, three device nodes, a cgroup with the VM's limits.
+ */
+export function jailConfig(input: JailInput): Record<string, unknown> {
+  const bind = (destination: string, source: string, ...options: string[]) => ({
+    destination, source, type: 'bind', options: ['bind', 'private', 'nosuid', 'nodev', 'noexec', ...options],
+  })
+  const allow = (major: number, minor: number) => ({ allow: true, type: 'c', major, minor, access: 'rw' })
+  const kvm = input.accelerator === 'kvm'
+  const { jail } = input.size
+  return {
+    ociVersion: '1.0.2',
+    hostname: input.hostname,
+    root: { path: input.root, readonly: true },
+    process: {
+      terminal: false,
+      user: { uid: input.uid, gid: input.uid, umask: 0o077 },
+      args: supervisorArguments(input),
+      // QEMU finds its accelerator module here; nothing else is in the environment.
+      env: ['PATH=/', `QEMU_MODULE_DIR=${JAIL_PATHS.modules}`],
+      cwd: '/',
+      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      noNewPrivileges: true,
+      // A core file of a VMM holds the guest's memory.
+      rlimits: [{ type: 'RLIMIT_CORE', soft: 0, hard: 0 }, { type: 'RLIMIT_NOFILE', soft: 1024, hard: 1024 }],
+      ...(input.oomScoreAdj > 0 ? { oomScoreAdj: input.oomScoreAdj } : {}),
+    },
+    mounts: [
+      { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'noexec', 'strictatime', 'mode=755', 'size=64k'] },
+      bind(JAIL_PATHS.directory, input.directory, 'rw'),
+      bind(JAIL_PATHS.image, input.image, 'ro'),
+      bind(JAIL_PATHS.disk, input.disk, 'rw'),
+    ],
+    linux: {
+      namespaces: ['pid', 'mount', 'ipc', 'uts', 'network', 'cgroup'].map((type) => ({ type })),
+      cgroupsPath: input.cgroupsPath,
+      devices: kvm ? [{ ...KVM_DEVICE, fileMode: 0o600, uid: input.uid, gid: input.uid }] : [],
+      resources: {
+        devices: [{ allow: false, access: 'rwm' }, allow(1, 3), allow(1, 9), ...(kvm ? [allow(KVM_DEVICE.major, KVM_DEVICE.minor)] : [])],
+        memory: { limit: jail.memory },
+        cpu: jail.cpu,
+        pids: { limit: jail.pids },
+      },
+      seccomp: input.seccomp,
+    },
+  }
+}

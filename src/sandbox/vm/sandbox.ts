@@ -1,0 +1,199 @@
+import type { Duplex } from 'node:stream'
+import { join } from 'node:path'
+import { conflict, internal, messageOf } from '../../base/errors.js'
+import { log } from '../../base/log.js'
+import type { Cgroup } from '../../host/cgroup.js'
+import { attachConmon } from '../../host/streams.js'
+import type { Supervised } from '../../oci/conmon.js'
+import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import { StartFailure, VmClient } from './client.js'
+import { execError, startError } from './errors.js'
+import { explainVm } from './explain.js'
+import { processEntries } from './guestspec.js'
+import { LinkClosed } from './link.js'
+import { formatPs, parseProcesses } from './ps.js'
+import type { VmRecord } from './record.js'
+import { readStats } from './stats.js'
+import { readQemuLog, readVmStatus, vmDirectory } from './vmdir.js'
+
+/** Milliseconds that the guest gets, after SIGKILL, to flush the container's disk before the VM itself is killed. */
+const KILL_GRACE = 3000
+/** Milliseconds between looks for the supervisor's socket, at first. */
+const FIRST_PAUSE = 1
+
+const SIGKILL = 9
+
+/** A container behind a VM: conmon → crun → hull-vmm → QEMU → kernel → agent → workload. */
+export class VmSandbox implements Sandbox {
+  readonly isolation = 'vm'
+  readonly exited: Promise<ExitStatus>
+  private readonly client: VmClient
+  private ended = false
+  private destroyed: Promise<void> | undefined
+  private killer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly spec: WorkloadSpec,
+    private readonly record: VmRecord,
+    private readonly supervised: Supervised,
+    private readonly cgroup: Cgroup,
+    /** CAP_… names of the workload, and of exec sessions. */
+    private readonly capabilities: (privileged: boolean) => readonly string[],
+    private readonly onDestroyed: () => Promise<void>,
+  ) {
+    this.client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
+    this.exited = this.watch()
+  }
+
+  get id(): string {
+    return this.spec.id
+  }
+
+  get pid(): number {
+    return this.supervised.pid
+  }
+
+  private async watch(): Promise<ExitStatus> {
+    const exit = await this.supervised.exited
+    this.ended = true
+    clearTimeout(this.killer)
+    const status = await readVmStatus(this.spec.runDir).catch((error: unknown) => {
+      log.warn('cannot read how a virtual machine ended', { id: this.id, error: messageOf(error) })
+      return undefined
+    })
+    // The code is the supervisor's own exit code; the guest alone knows of its OOM killer, the host's cgroup of the VMM's.
+    return { code: exit.code, oomKilled: exit.oomKilled || status?.oom === true, finishedAt: exit.finishedAt }
+  }
+
+  async start(): Promise<void> {
+    await this.supervised.start()
+    try {
+      await this.waitForStart()
+    } catch (error) {
+      if (error instanceof StartFailure) throw startError(error.failure)
+      if (!(error instanceof LinkClosed)) throw error
+      // The VM ended before it said anything: what it left tells why.
+      const exit = await this.exited
+      const status = await readVmStatus(this.spec.runDir)
+      const words = status?.message || (await readQemuLog(this.spec.runDir))
+      if (status?.code === 126 || status?.code === 127) throw startError({ code: status.code, message: status.message })
+      const oom = exit.oomKilled ? ' (the host ended it: out of memory)' : ''
+      throw startError({ code: 125, message: `the virtual machine ended with code ${exit.code} before the workload ran${oom}${words ? `: ${words}` : ''}` })
+    }
+  }
+
+  /** The socket appears when the supervisor runs, some milliseconds after crun let it go. */
+  private async waitForStart(): Promise<void> {
+    for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, 20)) {
+      try {
+        await this.client.waitStart()
+        return
+      } catch (error) {
+        if (!(error instanceof LinkClosed) || this.ended || !(await this.supervised.isRunning())) throw error
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause))
+    }
+  }
+
+  async attach(): Promise<StdioStream> {
+    if (!this.spec.process.tty) return { duplex: await this.supervised.attach() }
+    // The terminal is the guest's: on this side there are pipes, but their bytes are for the user as they are.
+    return { duplex: (await attachConmon(join(this.spec.runDir, 'attach'), { raw: true })) as Duplex }
+  }
+
+  async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
+    const entries = processEntries(process, {
+      hostname: this.spec.hostname,
+      capabilities: this.capabilities(process.privileged || this.spec.privileged),
+      noNewPrivileges: this.spec.noNewPrivileges,
+      ulimits: this.spec.resources.ulimits,
+      oomScoreAdj: this.spec.resources.oomScoreAdj,
+      stdin: options.stdin,
+    })
+    try {
+      return await this.client.exec(entries, { tty: process.tty, ...options })
+    } catch (error) {
+      if (error instanceof StartFailure) throw execError(error.failure)
+      if (error instanceof LinkClosed) throw conflict(`container ${this.id} is not running`, error)
+      throw error
+    }
+  }
+
+  async signal(signal: number): Promise<boolean> {
+    if (this.ended) return false
+    if (signal !== SIGKILL) return this.client.signal(signal)
+    // First as a signal to the workload: the guest then ends in order and its disk has all that was written, as a container's directory would.
+    // But SIGKILL always works: a guest that does not end by itself is ended.
+    this.killer ??= setTimeout(() => this.killVm(), KILL_GRACE)
+    if (await this.frozen()) this.killVm()
+    else {
+      const delivered = await this.client.signal(SIGKILL).catch(() => false)
+      if (!delivered) this.killVm()
+    }
+    return true
+  }
+
+  private killVm(): void {
+    if (this.ended) return
+    this.supervised.signal(SIGKILL)
+    // A frozen process of cgroup v1 dies only when it thaws.
+    this.cgroup.freeze(false).catch((error: unknown) => log.debug('thaw', { id: this.id, error: messageOf(error) }))
+  }
+
+  private async frozen(): Promise<boolean> {
+    if (this.cgroup.isV2) return /^frozen 1/m.test((await this.cgroup.read('freezer', 'cgroup.events')) ?? '')
+    return ((await this.cgroup.read('freezer', 'freezer.state')) ?? '').trim() !== 'THAWED'
+  }
+
+  async resize(rows: number, columns: number): Promise<void> {
+    if (!this.spec.process.tty) return
+    if (!(await this.client.resize(rows, columns))) throw conflict(`container ${this.id} is not running`)
+  }
+
+  async pause(): Promise<void> {
+    await this.cgroup.freeze(true)
+  }
+
+  async unpause(): Promise<void> {
+    await this.cgroup.freeze(false)
+  }
+
+  async stats(): Promise<SandboxStats> {
+    const guest = this.ended || (await this.frozen()) ? undefined : await this.client.queryText('stats').catch(() => undefined)
+    return readStats(this.cgroup, this.record, guest)
+  }
+
+  async top(psArgs: string[]): Promise<TopResult> {
+    let answer: Buffer
+    try {
+      answer = await this.client.query('top')
+    } catch (error) {
+      if (error instanceof LinkClosed) throw conflict(`container ${this.id} is not running`, error)
+      throw internal(`cannot list the processes of ${this.id}: ${messageOf(error)}`, error)
+    }
+    return formatPs(parseProcesses(answer), psArgs, { now: Date.now() / 1000, memory: this.record.ram / 1024 })
+  }
+
+  explain(): Promise<Facts[]> {
+    return explainVm({ supervisor: this.pid, record: this.record, cgroup: this.cgroup, client: this.client })
+  }
+
+  destroy(): Promise<void> {
+    this.destroyed ??= this.remove().catch((error: unknown) => {
+      this.destroyed = undefined // may be tried again
+      throw error
+    })
+    return this.destroyed
+  }
+
+  private async remove(): Promise<void> {
+    clearTimeout(this.killer)
+    if (!this.ended && (await this.frozen().catch(() => false))) {
+      this.supervised.signal(SIGKILL)
+      await this.cgroup.freeze(false)
+    }
+    await this.supervised.destroy()
+    await this.exited
+    await this.onDestroyed()
+  }
+}
