@@ -69,7 +69,7 @@ export class Exchange {
     if (parsed.success) return parsed.data
     const issue = parsed.error.issues[0]!
     // What a schema's own check says is Docker's sentence already; what zod says needs the field's name.
-    if (issue.code === 'custom') throw badRequest(issue.message)
+    if (issue.code === 'custom' && issue.params?.sentence === true) throw badRequest(issue.message)
     throw badRequest(`invalid JSON: ${issue.path.length > 0 ? `${issue.path.map(String).join('.')}: ` : ''}${issue.message}`)
   }
 

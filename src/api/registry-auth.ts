@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import type { RegistryAuth } from '../engine/api-types.js'
 import { fields, text } from './schema.js'
 
@@ -26,4 +25,4 @@ export function registryAuth(header: string | string[] | undefined): RegistryAut
 }
 
 /** POST /auth */
-export const authBody = fields({ username: text, password: text, serveraddress: text, identitytoken: text, auth: text, email: z.unknown() })
+export const authBody = fields({ username: text, password: text, serveraddress: text, identitytoken: text, auth: text })

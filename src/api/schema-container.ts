@@ -5,7 +5,7 @@ import { parseSignal } from '../engine/signals.js'
 import { checkHostConfig, cleanPath, mountsOf, portsOf, portKey } from './parse-host-config.js'
 import {
   dictionary, fields, fieldsOrNull, fieldsOrZero, flag, flagOrNull, integer, integerOrNull, labels, list, names, natural, text, texts,
-  textsOrNull, words,
+  textsOrNull, word, words,
 } from './schema.js'
 
 const healthcheck = fieldsOrNull({ Test: texts, Interval: integer, Timeout: integer, StartPeriod: integer, StartInterval: integer, Retries: integer })
@@ -31,7 +31,7 @@ const resources = {
 }
 
 const mount = fields({
-  Type: z.enum(['bind', 'volume', 'tmpfs', 'image', 'npipe', 'cluster'], { error: (issue) => `invalid mount config for type ${JSON.stringify(issue.input)}: mount type unknown` }),
+  Type: word(['bind', 'volume', 'tmpfs', 'image', 'npipe', 'cluster'], (type) => `invalid mount config for type ${JSON.stringify(type ?? '')}: mount type unknown`),
   Source: text, Target: text, ReadOnly: flag, Consistency: text,
   BindOptions: fieldsOrNull({ Propagation: text, NonRecursive: flag, CreateMountpoint: flag, ReadOnlyNonRecursive: flag, ReadOnlyForceRecursive: flag }),
   VolumeOptions: fieldsOrNull({ NoCopy: flag, Labels: labels, DriverConfig: fieldsOrNull({ Name: text, Options: labels }), Subpath: text }),
@@ -40,12 +40,14 @@ const mount = fields({
 })
 
 const policies = ['', 'no', 'always', 'unless-stopped', 'on-failure'] as const
-const restartPolicy = fieldsOrZero({
-  Name: z.enum(policies, {
-    error: (issue) => `invalid restart policy: unknown policy '${String(issue.input)}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
-  }).nullish().transform((value) => value ?? ''),
+const restartPolicyShape = {
+  Name: z.preprocess(
+    (name) => name ?? '',
+    word(policies, (name) => `invalid restart policy: unknown policy '${String(name)}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`),
+  ),
   MaximumRetryCount: integer,
-})
+}
+const restartPolicy = fieldsOrZero(restartPolicyShape)
 
 const hostConfig = {
   ...resources,
@@ -83,7 +85,7 @@ export const createBody = fields({
 })
 
 /** POST /containers/{id}/update: only what is there is to change. */
-export const updateBody = fields({ ...resources, RestartPolicy: fieldsOrNull({ Name: z.enum(policies), MaximumRetryCount: integer }) })
+export const updateBody = fields({ ...resources, RestartPolicy: fieldsOrNull(restartPolicyShape) })
 /** Names of the fields of an update, for telling which were sent. */
 export const resourceFields = Object.keys(resources) as (keyof typeof resources & keyof HostConfig)[]
 

@@ -5,6 +5,9 @@ import { z } from 'zod'
  * ignored, field names match in any case; a wrong type is an error.
  */
 
+/** Marks an issue whose message is a whole sentence in Docker's words, to be shown without the field's path. */
+export const sentence = { sentence: true }
+
 /** A string; '' when not said. */
 export const text = z.string().refine((value) => !value.includes('\0'), { message: 'a string must not hold a NUL byte' }).nullish().transform((value) => value ?? '')
 export const flag = z.boolean().nullish().transform((value) => value ?? false)
@@ -53,6 +56,6 @@ export function fieldsOrZero<Shape extends z.ZodRawShape>(shape: Shape) {
 export const fieldsOrNull = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.union([z.null(), fields(shape)]).optional().transform((value): z.output<z.ZodObject<Shape>> | null => value ?? null)
 
-/** One of several words. */
-export const word = <const Words extends readonly [string, ...string[]]>(choices: Words, message: (value: unknown) => string) =>
-  z.enum(choices, { error: (issue) => message(issue.input) })
+/** One of several words; `message` is the whole sentence that the user sees for another. */
+export const word = <const Words extends readonly string[]>(choices: Words, message: (value: unknown) => string) =>
+  z.custom<Words[number]>((value) => typeof value === 'string' && choices.includes(value), { error: (issue) => message(issue.input), params: sentence })

@@ -172,7 +172,7 @@ function splitUrl(url: string): { path: string; search: string; minor: number } 
   if (!versioned) return { path: whole, search, minor: maxMinor }
   const text = versioned[1]!
   const [major = NaN, minor = 0] = text.split('.').map(Number)
-  if (Number.isNaN(major) || Number.isNaN(minor)) throw badRequest(`invalid API version: ${text}`)
+  if (!/^\d+(\.\d+){0,2}$/.test(text)) throw badRequest(`invalid API version: ${text}`)
   if (major < 1 || (major === 1 && minor < minMinor)) {
     // Clients that old expect plain text.
     throw new VersionError(true, `client version ${text} is too old. Minimum supported API version is 1.${minMinor}, please upgrade your client to a newer version`)
