@@ -89,10 +89,15 @@ export class Exchange {
     }
     const chunks: Buffer[] = []
     let size = 0
-    for await (const chunk of this.body as AsyncIterable<Buffer>) {
-      size += chunk.length
-      if (size > maxJson) throw new HullError(413, `request body is larger than ${maxJson} bytes`)
-      chunks.push(chunk)
+    try {
+      for await (const chunk of this.body as AsyncIterable<Buffer>) {
+        size += chunk.length
+        if (size > maxJson) throw new HullError(413, `request body is larger than ${maxJson} bytes`)
+        chunks.push(chunk)
+      }
+    } catch (error) {
+      if (error instanceof HullError) throw error
+      throw badRequest('the connection ended in the middle of the request body', error)
     }
     return Buffer.concat(chunks).toString('utf8')
   }

@@ -68,12 +68,18 @@ export class Harness {
     return id
   }
 
-  raw(): Promise<RawClient> {
-    return new Promise((resolve, reject) => {
+  /** Connects. Client and server share an event loop here, and libuv accepts one connection a turn: a full backlog (EAGAIN) is waited for. */
+  async raw(): Promise<RawClient> {
+    for (;;) {
       const socket = connect({ path: this.path, allowHalfOpen: true })
-      socket.once('error', reject)
-      socket.once('connect', () => resolve(new RawClient(socket)))
-    })
+      const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+        socket.once('error', resolve)
+        socket.once('connect', () => resolve(undefined))
+      })
+      if (!error) return new RawClient(socket)
+      if (error.code !== 'EAGAIN') throw error
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
   }
 }
 
