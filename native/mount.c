@@ -94,6 +94,31 @@ static napi_value js_umount(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+struct umount_task {
+  struct task task;
+  char *target;
+  int flags;
+};
+
+static void umount_drop(struct task *task) { free(((struct umount_task *)task)->target); }
+
+static void umount_run(struct task *task) {
+  struct umount_task *self = (struct umount_task *)task;
+  if (umount2(self->target, self->flags) < 0) task_fail(task, errno, "umount", self->target);
+}
+
+static napi_value js_umount_async(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  if (!arg_all(env, info, 2, argv)) return NULL;
+  struct umount_task *self = task_new(env, sizeof *self, umount_run, umount_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "target", &self->target) || !arg_int(env, argv[1], "flags", 0, 15, &self->flags)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
 /* mount_setattr(2): changes the named attributes and no others, which a remount cannot. */
 static napi_value js_mount_setattr(napi_env env, napi_callback_info info) {
   napi_value argv[4];
@@ -115,6 +140,7 @@ bool mount_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {{"mount", js_mount},
                                               {"mountAt", js_mount_at},
                                               {"umount", js_umount},
+                                              {"umountAsync", js_umount_async},
                                               {"mountSetattr", js_mount_setattr}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

@@ -197,6 +197,26 @@ static napi_value js_link_delete(napi_env env, napi_callback_info info) {
   return finish(env, error == ENODEV ? 0 : error, name);
 }
 
+static void link_delete_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return task_fail(task, errno, "socket", NULL);
+  int error = rtnl_link_delete(socket, self->name);
+  if (error && error != ENODEV) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_link_delete_async(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  if (!arg_all(env, info, 1, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, link_delete_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_link(env, argv[0], "name", &self->name)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
 static napi_value js_link_set(napi_env env, napi_callback_info info) {
   napi_value argv[4];
   AUTO_FREE name = NULL;
@@ -259,7 +279,7 @@ bool net_register(napi_env env, napi_value exports) {
       {"netnsCreate", js_netns_create},       {"netnsDelete", js_netns_delete}, {"bridgeCreate", js_bridge_create},
       {"linkDelete", js_link_delete},         {"linkSet", js_link_set},         {"addressSet", js_address_set},
       {"bridgeAddPort", js_bridge_add_port},  {"vethCreate", js_veth_create},   {"netnsConfigure", js_netns_configure},
-      {"tapOpen", js_tap_open},
+      {"tapOpen", js_tap_open},               {"linkDeleteAsync", js_link_delete_async},
   };
   return functions_register(env, exports, functions, COUNT(functions));
 }

@@ -53,8 +53,8 @@ static napi_value js_kill_if(napi_env env, napi_callback_info info) {
   /* The pidfd first: from here on it names one process, and the check holds for the signal. */
   AUTO_CLOSE pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
   if (pidfd < 0) {
-    /* EINVAL: a thread that leads no process now has that number. */
-    if (errno == ESRCH || errno == EINVAL) return value_bool(env, false);
+    /* EINVAL, or ENOENT on newer kernels: a thread that leads no process has that number now. */
+    if (errno == ESRCH || errno == EINVAL || errno == ENOENT) return value_bool(env, false);
     return error_throw(env, errno, "pidfd_open", NULL);
   }
   if (start_time(pid) != (unsigned long long)started) return value_bool(env, false);
@@ -93,9 +93,24 @@ static napi_value js_landlock_version(napi_env env, napi_callback_info info) {
   return value_int(env, version < 0 ? 0 : version);
 }
 
+/* Both ends close on exec: the one that a child gets, Node's spawn dup2s, and a dup is inherited. */
+static napi_value js_pipe(napi_env env, napi_callback_info info) {
+  (void)info;
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) < 0) return error_throw(env, errno, "pipe2", NULL);
+  napi_value array;
+  if (napi_create_array_with_length(env, 2, &array) != napi_ok || napi_set_element(env, array, 0, value_int(env, fds[0])) != napi_ok ||
+      napi_set_element(env, array, 1, value_int(env, fds[1])) != napi_ok) {
+    close(fds[0]);
+    close(fds[1]);
+    return NULL;
+  }
+  return array;
+}
+
 bool process_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {
       {"kill", js_kill}, {"killIf", js_kill_if}, {"setCloexec", js_set_cloexec}, {"tryLock", js_try_lock},
-      {"landlockVersion", js_landlock_version}};
+      {"landlockVersion", js_landlock_version}, {"pipe", js_pipe}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

@@ -17,9 +17,17 @@ export function addBridgePort(bridge: string, name: string): void {
   native.bridgeAddPort(bridge, name)
 }
 
-/** Deletes a link of any kind, and the other end of a veth with it. No error when it is gone. */
+/**
+ * Deletes a link of any kind, and the other end of a veth with it. No error when it is gone. Blocks for 15-40 ms: {@link deleteLinkAsync} does
+ * not. (A veth whose peer is in a namespace goes with the namespace, too, in the kernel's own time.)
+ */
 export function deleteLink(name: string): void {
   native.linkDelete(name)
+}
+
+/** {@link deleteLink} on a thread. */
+export function deleteLinkAsync(name: string): Promise<void> {
+  return native.linkDeleteAsync(name)
 }
 
 /** State, MTU and hardware address; what is absent stays, except that a link is brought up unless `up` is false. */

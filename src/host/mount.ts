@@ -113,19 +113,42 @@ export function mountTmpfs(target: string, data = '', flags: number = MS.NOSUID 
   native.mount('tmpfs', target, 'tmpfs', flags, data)
 }
 
+// First as it should be; then so that it leaves the tree although someone is in it.
+const attempts = [MNT.NOFOLLOW, MNT.NOFOLLOW | MNT.DETACH]
+
+/** Nothing is mounted there: false. It is busy: undefined. Anything else is thrown. */
+function unmountFailure(error: unknown, flags: number): false | undefined {
+  const code = codeOf(error)
+  if (code === 'EINVAL' || code === 'ENOENT' || code === 'ENOTDIR') return false
+  if (code === 'EBUSY' && !(flags & MNT.DETACH)) return undefined
+  throw error
+}
+
 /**
  * Unmounts the topmost mount at `target`; one that is busy is detached: it vanishes from the tree now, and ends with its last user.
- * False: nothing is mounted there, or there is no such path.
+ * False: nothing is mounted there, or there is no such path. Blocks while dirty pages are written (overlays: those of the whole upper
+ * file system): {@link unmountAsync} does not.
  */
 export function unmount(target: string): boolean {
-  for (const flags of [MNT.NOFOLLOW, MNT.NOFOLLOW | MNT.DETACH]) {
+  for (const flags of attempts) {
     try {
       native.umount(target, flags)
       return true
     } catch (error) {
-      const code = codeOf(error)
-      if (code === 'EINVAL' || code === 'ENOENT' || code === 'ENOTDIR') return false
-      if (code !== 'EBUSY' || flags & MNT.DETACH) throw error
+      if (unmountFailure(error, flags) === false) return false
+    }
+  }
+  return false
+}
+
+/** {@link unmount} on a thread. */
+export async function unmountAsync(target: string): Promise<boolean> {
+  for (const flags of attempts) {
+    try {
+      await native.umountAsync(target, flags)
+      return true
+    } catch (error) {
+      if (unmountFailure(error, flags) === false) return false
     }
   }
   return false
@@ -134,5 +157,7 @@ export function unmount(target: string): boolean {
 /** Unmounts everything at `prefix` and below, last mounted first. Returns the mount points. O(mounts of the host): for clean-up, not for starts. */
 export async function unmountBelow(prefix: string): Promise<string[]> {
   const targets = (await listMounts(prefix)).map((entry) => entry.target).reverse()
-  return targets.filter((target) => unmount(target))
+  const done: string[] = []
+  for (const target of targets) if (await unmountAsync(target)) done.push(target)
+  return done
 }

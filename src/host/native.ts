@@ -15,6 +15,8 @@ export interface Native {
   mountAt(cwd: string, source: string, target: string, fstype: string, flags: number, data: string): Promise<void>
   /** umount2(2). `flags` are MNT_* / UMOUNT_* bits. */
   umount(target: string, flags: number): void
+  /** The same on a thread: an overlay's end writes its upper file system's dirty pages to the disk first, which may take seconds. */
+  umountAsync(target: string, flags: number): Promise<void>
   /** mount_setattr(2): MOUNT_ATTR_* bits to set and to clear, on `target` alone or on all mounts below it too. */
   mountSetattr(target: string, set: number, clear: number, recursive: boolean): void
 
@@ -32,6 +34,8 @@ export interface Native {
   bridgeCreate(name: string): void
   /** Deletes any link. No error when it is gone. */
   linkDelete(name: string): void
+  /** The same on a thread: the kernel waits 15-40 ms for all CPUs to forget a link. */
+  linkDeleteAsync(name: string): Promise<void>
   /** Sets administrative state, MTU (0: leave), hardware address ('' : leave). */
   linkSet(name: string, up: boolean, mtu: number, mac: string): void
   /** The link's IPv4 addresses become this one. Left untouched when it has it already. */
@@ -71,6 +75,8 @@ export interface Native {
   killIf(pid: number, startTime: number, signal: number): boolean
   /** A descriptor's close-on-exec bit is cleared or set. */
   setCloexec(fd: number, on: boolean): void
+  /** pipe2(2): [read end, write end]. For children whose stdio must be pipes: those of Node's spawn are sockets, which /dev/stdout cannot open. */
+  pipe(): [read: number, write: number]
   /** flock(2) LOCK_EX | LOCK_NB on a descriptor: false when another holds it. */
   tryLock(fd: number): boolean
   /** Version of the kernel's Landlock ABI; 0: none. */

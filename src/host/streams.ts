@@ -96,3 +96,32 @@ function sayNothing(path: string): void {
     .on('close', () => closeSync(directory))
     .end()
 }
+
+/** A real pipe (pipe(7)) between us and a child: Node's own are sockets, and a program that opens /dev/stdout gets ENXIO from a socket. */
+export interface ChildPipe {
+  /** Our end. */
+  stream: Socket
+  /** The child's end, for spawn's stdio. Call {@link ChildPipe.closeChild} once the child has it. */
+  fd: number
+  closeChild(): void
+}
+
+/** 'read': we read what the child writes; 'write': the other way round. */
+export function childPipe(direction: 'read' | 'write'): ChildPipe {
+  const [read, write] = native.pipe()
+  const [ours, fd] = direction === 'read' ? [read, write] : [write, read]
+  let stream: Socket
+  try {
+    stream = new Socket({ fd: ours, readable: direction === 'read', writable: direction === 'write' })
+  } catch (error) {
+    closeSync(ours)
+    closeSync(fd)
+    throw error
+  }
+  let open = true
+  const closeChild = () => {
+    if (open) closeSync(fd)
+    open = false
+  }
+  return { stream, fd, closeChild }
+}
