@@ -81,8 +81,8 @@ async function dispatch(argv: readonly string[], streams: Streams): Promise<numb
   const entry = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (!entry) throw new UsageError(`hull: unknown command: hull ${name}\n\nRun 'hull --help' for more information`, 1)
   const [definition, { runCommand }, { Client }] = await Promise.all([entry.load(), import('./command.js'), import('./client.js')])
-  // Only the default daemon is ours to start; another socket is somebody else's daemon. `version` tells what there is.
-  const mayStart = flags.host === DEFAULT_HOST && name !== 'version'
+  // Only the default daemon is ours to start; another socket is somebody else's daemon. `version` and `doctor` tell what there is.
+  const mayStart = flags.host === DEFAULT_HOST && name !== 'version' && name !== 'doctor'
   const client = new Client(flags.host, mayStart ? async () => (await import('./autostart.js')).startDaemon(flags.host, streams.stderr) : undefined)
   return runCommand(name, definition, rest, { client, streams })
 }

@@ -16,12 +16,14 @@ export function filtersOf(flags: readonly string[]): Record<string, Record<strin
   return filters
 }
 
+/** By code units, as Go's sort: not by the user's language. */
+const inOrder = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 const address = (ip: string, port: string | number) => (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`)
 
 /** Ports as the docker CLI prints them: neighbours joined ('443-444/tcp'), those with another host port each by itself. */
 export function displayPorts(ports: readonly PortRow[]): string {
   const sorted = [...ports].sort((a, b) =>
-    a.PrivatePort - b.PrivatePort || (a.IP ?? '').localeCompare(b.IP ?? '') || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || a.Type.localeCompare(b.Type))
+    a.PrivatePort - b.PrivatePort || inOrder(a.IP ?? '', b.IP ?? '') || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || inOrder(a.Type, b.Type))
   const groups = new Map<string, { ip: string; type: string; first: number; last: number }>()
   const done: string[] = []
   const mapped: string[] = []

@@ -23,7 +23,7 @@ export function printed(value: unknown): string {
   if (isRecord(value)) {
     return `map[${Object.keys(value).sort().map((key) => `${key}:${value[key] == null ? '<nil>' : printed(value[key])}`).join(' ')}]`
   }
-  return String(value as string | number | boolean)
+  return String(value)
 }
 
 function text(value: unknown): string {

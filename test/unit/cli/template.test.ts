@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import { compileTemplate } from '../../../src/cli/template/evaluate.js'
+
+const render = (source: string, dot: unknown) => compileTemplate(source)(dot)
+const container = {
+  Id: 'abc', Name: '/web', State: { Running: true, ExitCode: 7, Health: null }, Args: ['-c', 'echo'],
+  NetworkSettings: { Networks: { one: { IPAddress: '10.0.0.1' }, two: { IPAddress: '10.0.0.2' } } },
+  Config: { Labels: { 'a.b/c': 'x', z: '' }, Env: ['A=1', 'B=2'] }, HostConfig: { Memory: 536870912, NanoCpus: 1.5e9 },
+}
+
+describe('templates', () => {
+  it.each<[string, string]>([
+    ['{{.Id}}', 'abc'],
+    ['{{.State.ExitCode}} {{.State.Running}}', '7 true'],
+    ['{{ .HostConfig.Memory }}', '536870912'],
+    ['{{json .Args}}', '["-c","echo"]'],
+    ['{{json .State.Health}}', 'null'],
+    ['{{.Args}}', '[-c echo]'],
+    ['{{.Config.Labels}}', 'map[a.b/c:x z:]'],
+    ['{{index .Config.Labels "a.b/c"}}', 'x'],
+    ['{{index .Config.Labels "none"}}', ''],
+    ['{{index .Args 1}}', 'echo'],
+    ['{{(index .NetworkSettings.Networks "two").IPAddress}}', '10.0.0.2'],
+    ['{{range .Args}}<{{.}}>{{end}}', '<-c><echo>'],
+    ['{{range $k, $v := .NetworkSettings.Networks}}{{$k}}={{$v.IPAddress}} {{end}}', 'one=10.0.0.1 two=10.0.0.2 '],
+    ['{{range $i, $e := .Args}}{{if $i}}, {{end}}{{$e}}{{end}}', '-c, echo'],
+    ['{{range .Config.Labels}}{{$.Id}}{{end}}', 'abcabc'],
+    ['{{range $x := .Args}}{{$x}}{{else}}none{{end}}', '-cecho'],
+    ['{{if .State.Running}}up{{else}}down{{end}}', 'up'],
+    ['{{if not .State.Running}}a{{else if eq .State.ExitCode 7}}b{{else}}c{{end}}!', 'b!'],
+    ['{{with .State.Health}}{{.Status}}{{else}}no health{{end}}', 'no health'],
+    ['{{with .State}}{{.ExitCode}}{{end}}', '7'],
+    ['{{join .Config.Env ","}}', 'A=1,B=2'],
+    ['{{.Config.Env | json | upper}}', '["A=1","B=2"]'],
+    ['{{index (split (index .Config.Env 1) "=") 1}}', '2'],
+    ['{{slice .Name 1}}', 'web'],
+    ['{{truncate .Name 2}}{{pad "x" 1 2}}|', '/w x  |'],
+    ['{{printf "%s-%05d %q %.2s" .Id 42 .Name .Id}}', 'abc-00042 "/web" ab'],
+    ['{{$n := len .Args}}{{$n}}', '2'],
+    ['{{/* nothing */}}x', 'x'],
+    ['a {{- " b " -}} c', 'a b c'],
+    ['{{"{{"}} `{{`}}`}}', '{{ `}}'],
+    ['{{or .State.Health "none"}} {{and .State.Running .Id}}', 'none abc'],
+    ['{{if and (gt .State.ExitCode 3) (lt .State.ExitCode 9)}}y{{end}}', 'y'],
+    ['no action', 'no action'],
+    ['{{title "hello world"}} {{lower "ABC"}}', 'Hello World abc'],
+  ])('%s', (source, want) => {
+    expect(render(source, container)).toBe(want)
+  })
+
+  it.each<[string, RegExp]>([
+    ['{{.ID', /template parsing error: template: :1: unclosed action/],
+    ['{{end}}', /unexpected \{\{end\}\}/],
+    ['{{if .Id}}x', /unexpected EOF/],
+    ['{{else}}', /unexpected \{\{else\}\}/],
+    ['{{if .Id}}{{else}}{{else}}{{end}}', /unexpected \{\{else\}\}/],
+    ['{{}}', /missing value for command/],
+    ['{{nope .Id}}', /function "nope" not defined/],
+    ['{{constructor}}', /function "constructor" not defined/],
+    ['{{.Nope}}', /map has no entry for key "Nope"/],
+    ['{{.constructor}}', /map has no entry for key "constructor"/],
+    ['{{.State.Health.Status}}', /nil pointer evaluating \.Status/],
+    ['{{$x}}', /undefined variable "\$x"/],
+    ['{{(.Id}}', /unclosed left paren/],
+    ['{{.Id | .Name}}', /non executable command in pipeline/],
+    ['{{index .Args 9}}', /index out of range: 9/],
+    ['{{.Id "x"}}', /can't give argument to non-function/],
+    ['{{#}}', /unexpected "#" in operand/],
+    ['{{join .Id ","}}', /error calling join: not a list/],
+  ])('%s is refused', (source, why) => {
+    expect(() => render(source, container)).toThrow(why)
+  })
+
+  it('never loops or crashes on random input', () => {
+    const words = ['{{', '}}', '.Id', ' ', 'range', 'if', 'end', 'else', '(', ')', '|', '"', '`', '$x', ':=', 'json', '-', '3', '\\', ',']
+    let seed = 1
+    for (let n = 0; n < 3000; n += 1) {
+      let source = ''
+      for (let i = 0; i < 12; i += 1) source += words[(seed = (seed * 1103515245 + 12345) % 2147483648) % words.length]
+      try {
+        render(source, container)
+      } catch (error) {
+        expect((error as Error).name, source).toBe('UsageError')
+      }
+    }
+  })
+})
