@@ -1,0 +1,120 @@
+import { badRequest } from '../base/errors.js'
+import type { ImageConfig } from './types.js'
+
+const defaultShell = ['/bin/sh', '-c']
+
+/** The JSON form of CMD and its kin: an array of strings, or undefined when it is the shell form. */
+function jsonWords(text: string): string[] | undefined {
+  if (!text.startsWith('[')) return undefined
+  try {
+    const value: unknown = JSON.parse(text)
+    return Array.isArray(value) && value.every((word) => typeof word === 'string') ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Splits at blanks outside of quotes; quotes and backslashes are undone (Dockerfile reference, "ENV", "LABEL"). */
+function splitWords(text: string): string[] {
+  const words: string[] = []
+  let word: string | undefined
+  let quote = ''
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i]!
+    if (quote !== '') {
+      if (c === quote) quote = ''
+      else if (c === '\\' && quote === '"' && i + 1 < text.length && /["\\$]/.test(text[i + 1]!)) word = `${word}${text[++i]}`
+      else word = `${word}${c}`
+    } else if (/\s/.test(c)) {
+      if (word !== undefined) words.push(word)
+      word = undefined
+    } else if (c === '"' || c === "'") {
+      quote = c
+      word ??= ''
+    } else if (c === '\\' && i + 1 < text.length) {
+      word = `${word ?? ''}${text[++i]}`
+    } else {
+      word = `${word ?? ''}${c}`
+    }
+  }
+  if (quote !== '') throw badRequest(`unexpected end of statement while looking for matching ${quote === '"' ? 'double' : 'single'}-quote`)
+  if (word !== undefined) words.push(word)
+  return words
+}
+
+/** KEY=VALUE pairs, or the old form KEY VALUE. */
+function pairs(instruction: string, text: string): [string, string][] {
+  const first = /^\S+/.exec(text)?.[0] ?? ''
+  if (!first.includes('=')) {
+    const rest = text.slice(first.length).trim()
+    if (rest === '') throw badRequest(`${instruction} must have two arguments`)
+    return [[first, splitWords(rest).join(' ')]]
+  }
+  return splitWords(text).map((word) => {
+    const equals = word.indexOf('=')
+    if (equals < 0) throw badRequest(`Syntax error - can't find = in "${word}". Must be of the form: name=value`)
+    if (equals === 0) throw badRequest(`${instruction} names can not be blank`)
+    return [word.slice(0, equals), word.slice(equals + 1)]
+  })
+}
+
+/** '80', '80/tcp', '8000-8010/udp' */
+function exposedPorts(words: string[]): Record<string, object> {
+  const ports: Record<string, object> = {}
+  for (const word of words) {
+    const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(word)
+    const from = Number(match?.[1])
+    const to = Number(match?.[2] ?? match?.[1])
+    if (match === null || from > to || to > 65535) throw badRequest(`invalid containerPort: ${word}`)
+    for (let port = from; port <= to; port++) ports[`${port}/${(match[3] ?? 'tcp').toLowerCase()}`] = {}
+  }
+  return ports
+}
+
+/** Applies one Dockerfile line, as `docker import --change` and `docker commit --change` take them. 400 for anything else. */
+export function applyChange(config: ImageConfig, line: string): void {
+  const [, word = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*?)\s*$/.exec(line) ?? []
+  const instruction = word.toUpperCase()
+  if (instruction === '') throw badRequest('file with no instructions')
+  if (rest === '') throw badRequest(`${instruction} requires at least one argument`)
+  const command = () => jsonWords(rest) ?? [...(config.Shell ?? defaultShell), rest]
+  switch (instruction) {
+    case 'CMD':
+      config.Cmd = command()
+      break
+    case 'ENTRYPOINT':
+      config.Entrypoint = command()
+      break
+    case 'ENV':
+      for (const [key, value] of pairs(instruction, rest)) {
+        config.Env = [...(config.Env ?? []).filter((entry) => !entry.startsWith(`${key}=`)), `${key}=${value}`]
+      }
+      break
+    case 'LABEL':
+      config.Labels = { ...config.Labels, ...Object.fromEntries(pairs(instruction, rest)) }
+      break
+    case 'EXPOSE':
+      config.ExposedPorts = { ...config.ExposedPorts, ...exposedPorts(splitWords(rest)) }
+      break
+    case 'USER':
+      config.User = rest
+      break
+    case 'WORKDIR':
+      config.WorkingDir = rest.startsWith('/') ? rest : `${(config.WorkingDir ?? '').replace(/\/$/, '')}/${rest}`
+      break
+    case 'VOLUME':
+      for (const path of jsonWords(rest) ?? splitWords(rest)) {
+        if (path.trim() === '') throw badRequest('VOLUME specified can not be an empty string')
+        config.Volumes = { ...config.Volumes, [path]: {} }
+      }
+      break
+    case 'STOPSIGNAL':
+      config.StopSignal = rest
+      break
+    case 'ONBUILD':
+      config.OnBuild = [...(config.OnBuild ?? []), rest]
+      break
+    default:
+      throw badRequest(`${word.toLowerCase().slice(0, 100)} is not a valid change command`)
+  }
+}

@@ -1,0 +1,86 @@
+import type { Readable } from 'node:stream'
+import { notFound } from '../base/errors.js'
+import type { ErofsStore, LayerStore, Unpack } from '../storage/types.js'
+import { ContentStore } from './content.js'
+import type { Digest } from './digest.js'
+import { BlobFetcher, type FetcherOptions } from './fetch.js'
+import { importTar } from './import.js'
+import { load } from './load.js'
+import { pull, type PullOptions } from './pull.js'
+import { taggedReference } from './references.js'
+import { removeImage, resolveImage, type Row, type User } from './remove.js'
+import { ImageStore } from './store.js'
+import type { Image, ImageRoot, ImageService, ProgressMessage } from './types.js'
+
+export interface ImageServiceOptions {
+  /** Where images and blobs are kept: dataRoot/image. */
+  dataRoot: string
+  /** From openStorage() of the same data root. */
+  storage: { layers: LayerStore; erofs: ErofsStore; unpack: Unpack }
+  fetcher?: FetcherOptions
+}
+
+class DiskImageService implements ImageService {
+  constructor(
+    private readonly store: ImageStore,
+    private readonly fetcher: BlobFetcher,
+    private readonly storage: ImageServiceOptions['storage'],
+  ) {}
+
+  async get(reference: string): Promise<Image> {
+    return this.image(resolveImage(this.store, reference))
+  }
+
+  private image(id: Digest): Image {
+    const image = this.store.image(id)
+    if (image === undefined) throw notFound(`No such image: ${id}`)
+    return image
+  }
+
+  async list(): Promise<Image[]> {
+    const images = this.store.ids().map((id) => this.image(id))
+    return images.sort((a, b) => Date.parse(b.created) - Date.parse(a.created))
+  }
+
+  tag(reference: string, repo: string, tag: string): Promise<void> {
+    const name = taggedReference(repo, tag)
+    return this.store.exclusively(() => this.store.repositories.set([[name, resolveImage(this.store, reference)]]))
+  }
+
+  remove(reference: string, options: { force: boolean; noprune: boolean; usedBy: (imageId: string) => User[] }): Promise<Row[]> {
+    return removeImage(this.store, reference, options)
+  }
+
+  async pull(reference: string, options: PullOptions): Promise<Image> {
+    return this.image(await pull(this.store, this.fetcher, reference, options))
+  }
+
+  async load(tar: Readable, options: { onProgress: (message: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image[]> {
+    return (await load(this.store, this.storage.unpack, tar, options)).map((id) => this.image(id))
+  }
+
+  async import(tar: Readable, options: { repo?: string; tag?: string; message?: string; changes: string[]; platform?: string }): Promise<Image> {
+    return this.image(await importTar(this.store, tar, options))
+  }
+
+  async rootfs(imageId: string): Promise<ImageRoot> {
+    const root = await this.store.rootfs(imageId as Digest)
+    if (root === undefined) throw notFound(`No such image: ${imageId}`)
+    return root
+  }
+
+  collectGarbage(inUse: ReadonlySet<string>): Promise<void> {
+    return this.store.exclusively(async () => {
+      const chains = await this.store.collectGarbage(inUse)
+      await this.storage.erofs.collectGarbage(chains)
+    })
+  }
+}
+
+/** Opens the image store below `dataRoot`; what an interrupted daemon left half-done is removed first. One process at a time. */
+export async function openImageService(options: ImageServiceOptions): Promise<ImageService> {
+  const content = await ContentStore.open(options.dataRoot)
+  await content.removeInterrupted()
+  const store = await ImageStore.open(options.dataRoot, content, options.storage.layers)
+  return new DiskImageService(store, new BlobFetcher(content, options.fetcher), options.storage)
+}

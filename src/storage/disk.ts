@@ -1,0 +1,119 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { codeOf, HullError, internal } from '../base/errors.js'
+import { runOk } from '../base/run.js'
+import { Flights } from '../base/flights.js'
+
+/** Built by native/unpack/Makefile. */
+const extentsBinary = fileURLToPath(new URL('../../build/hull-extents', import.meta.url))
+const systemPath = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }
+
+/** Size of a VM's writable disk unless somebody wants another, bytes. Virtual: a new one takes about 200 kB. */
+export const defaultDiskBytes = 10 * 2 ** 30
+const smallestDisk = 16 * 2 ** 20
+const largestDisk = 16 * 2 ** 40
+
+const extentsSchema = z.array(z.tuple([z.number().int().min(0), z.number().int().min(1)]))
+
+/** The parts of an empty file system that are not zero. */
+interface Template {
+  extents: { offset: number; data: Buffer }[]
+}
+
+/**
+ * Writable disks of VMs: sparse files with an empty ext4 in them. mke2fs runs once per size; a new disk is a copy of the few
+ * blocks that it wrote. What mke2fs leaves to the first mount (inode tables, journal) the guest's kernel does in the background.
+ */
+export class Disks {
+  private readonly templates = new Map<number, Template>()
+  private readonly flights = new Flights<Template>()
+
+  private constructor(private readonly root: string) {}
+
+  static async open(dataRoot: string): Promise<Disks> {
+    const root = join(dataRoot, 'disks')
+    await mkdir(root, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(root)) {
+      if (!/^ext4-\d+$/.test(name)) await rm(join(root, name), { recursive: true, force: true })
+    }
+    return new Disks(root)
+  }
+
+  /** Makes the sparse file `path` (it must not exist) of `sizeBytes` virtual bytes with an empty ext4, mode 0600, owned by `uid`:`gid`. On failure nothing is left. */
+  async create(path: string, sizeBytes: number, uid: number, gid: number): Promise<void> {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < smallestDisk || sizeBytes > largestDisk) {
+      throw new HullError(400, `a disk must have between ${smallestDisk} and ${largestDisk} bytes`)
+    }
+    const size = sizeBytes - (sizeBytes % 4096)
+    const template = await this.template(size)
+    const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
+    try {
+      await file.truncate(size)
+      for (const { offset, data } of template.extents) {
+        const { bytesWritten } = await file.write(data, 0, data.length, offset)
+        if (bytesWritten !== data.length) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      }
+      await file.chown(uid, gid)
+    } catch (error) {
+      await rm(path, { force: true })
+      throw codeOf(error) === 'ENOSPC' ? new HullError(500, 'cannot make the disk: no space left on device', { cause: error }) : error
+    } finally {
+      await file.close()
+    }
+  }
+
+  private async template(size: number): Promise<Template> {
+    const present = this.templates.get(size)
+    if (present !== undefined) return present
+    return this.flights.run(String(size), async () => {
+      const path = join(this.root, `ext4-${size}`)
+      const there = await stat(path).then((s) => s.size === size, () => false)
+      if (!there) await this.makeTemplate(path, size)
+      const template = await readTemplate(path)
+      this.templates.set(size, template)
+      return template
+    })
+  }
+
+  private async makeTemplate(path: string, size: number): Promise<void> {
+    const temporary = join(this.root, `tmp-${randomBytes(8).toString('hex')}`)
+    try {
+      const file = await open(temporary, 'wx', 0o600)
+      await file.truncate(size)
+      await file.close()
+      // No reserved blocks (there is no other user in there) and a small journal, which the first mount would write out.
+      await runOk('mke2fs', [
+        '-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-J', 'size=4', '-I', '256', '-O', '^resize_inode',
+        '-E', 'lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard', temporary,
+      ], { env: systemPath })
+      await rename(temporary, path)
+    } catch (error) {
+      await rm(temporary, { force: true })
+      throw error
+    }
+  }
+}
+
+async function readTemplate(path: string): Promise<Template> {
+  const { stdout } = await runOk(extentsBinary, [path], { env: {} })
+  const extents = extentsSchema.parse(JSON.parse(stdout))
+  const total = extents.reduce((sum, [, length]) => sum + length, 0)
+  // A file system without holes would fill the memory: then something is wrong with the data root.
+  if (total > 64 << 20) throw internal(`${path} is not sparse: the data root's file system must support holes`)
+  const file = await open(path, 'r')
+  try {
+    const parts: Template['extents'] = []
+    for (const [offset, length] of extents) {
+      const data = Buffer.alloc(length)
+      await file.read(data, 0, length, offset)
+      if (!data.every((byte) => byte === 0)) parts.push({ offset, data })
+    }
+    return { extents: parts }
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,104 @@
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { codeOf, internal } from '../base/errors.js'
+import { mountOverlay, unmount } from '../host/mount.js'
+import type { Layers } from './layers.js'
+import { removeTree } from '../base/remove-tree.js'
+
+/**
+ * Options for every overlay of image layers: what would let a layer's own attributes lead overlayfs to other files is off
+ * (hull-unpack does not write such attributes either), as is what needs file handles across reboots.
+ */
+export const layerOptions = ['redirect_dir=nofollow', 'metacopy=off', 'index=off', 'xino=off'] as const
+
+/** A container's writable view of an image. All paths are absolute. */
+export interface Snapshot {
+  /** Lowest first. */
+  layers: readonly string[]
+  upper: string
+  work: string
+  /** Where it is mounted. */
+  merged: string
+}
+
+const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
+
+/** Writable overlayfs layers below `dataRoot/overlay/<id>`, for containers without a kernel of their own. */
+export class Snapshots {
+  private constructor(
+    private readonly root: string,
+    private readonly layers: Layers,
+  ) {}
+
+  static async open(dataRoot: string, layers: Layers): Promise<Snapshots> {
+    const root = join(dataRoot, 'overlay')
+    await mkdir(join(root, 'l'), { recursive: true, mode: 0o700 })
+    return new Snapshots(root, layers)
+  }
+
+  private directory(id: string): string {
+    if (!idPattern.test(id) || id === 'l') throw internal(`not a container id: ${id.slice(0, 100)}`)
+    return join(this.root, id)
+  }
+
+  /** Where a container's directories are, whether they exist or not. */
+  paths(id: string, layers: readonly string[]): Snapshot {
+    const directory = this.directory(id)
+    return { layers, upper: join(directory, 'upper'), work: join(directory, 'work'), merged: join(directory, 'merged') }
+  }
+
+  /** Makes the directories; those that exist are left as they are. On failure nothing new is left. */
+  async prepare(id: string, layers: readonly string[]): Promise<Snapshot> {
+    const snapshot = this.paths(id, layers)
+    const directory = this.directory(id)
+    const isNew = (await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined
+    try {
+      await mkdir(snapshot.upper, { recursive: true, mode: 0o755 })
+      await mkdir(snapshot.work, { recursive: true, mode: 0o700 })
+      await mkdir(snapshot.merged, { recursive: true, mode: 0o700 })
+    } catch (error) {
+      if (isNew) await removeTree(directory)
+      throw error
+    }
+    return snapshot
+  }
+
+  /**
+   * Mounts a prepared snapshot on `merged`. `volatile` leaves out all syncing (overlayfs.rst, "Volatile mount"): for
+   * containers whose changes need not outlive a crash of the host.
+   */
+  async mount(snapshot: Snapshot, options: { volatile?: boolean } = {}): Promise<void> {
+    if (options.volatile) {
+      // Left by a volatile mount that ended in an orderly way: its content is whole, but the kernel cannot know.
+      await rm(join(snapshot.work, 'work', 'incompat'), { recursive: true, force: true })
+    }
+    await mountOverlay({
+      lower: snapshot.layers.map((dir) => this.layers.linkOf(dir) ?? dir), upper: snapshot.upper, work: snapshot.work, target: snapshot.merged,
+      options: [...layerOptions, ...(options.volatile ? ['volatile'] : [])],
+    })
+  }
+
+  /** False: it was not mounted. */
+  unmount(id: string): boolean {
+    return unmount(join(this.directory(id), 'merged'))
+  }
+
+  /** Unmounts and deletes a container's writable layer. No error when it is gone. */
+  async remove(id: string): Promise<void> {
+    const directory = this.directory(id)
+    while (unmount(join(directory, 'merged'))) {
+      // whatever was stacked there
+    }
+    await removeTree(directory)
+  }
+
+  /** The ids that have a directory. */
+  async list(): Promise<string[]> {
+    try {
+      return (await readdir(this.root)).filter((name) => name !== 'l')
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return []
+      throw error
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import { mkdir } from 'node:fs/promises'
+import { Disks } from './disk.js'
+import { ErofsImages } from './erofs.js'
+import { Layers } from './layers.js'
+import { Snapshots } from './snapshots.js'
+import type { Unpack, UnpackLimits } from './types.js'
+import { unpack } from './unpack.js'
+
+export interface StorageOptions {
+  /** Kept across boots of the host. */
+  dataRoot: string
+  /** Gone after a boot of the host: mount points. */
+  execRoot: string
+  /** Bounds for hostile archives. */
+  limits?: UnpackLimits
+}
+
+/** Everything that keeps file trees and disks. */
+export interface Storage {
+  readonly layers: Layers
+  readonly snapshots: Snapshots
+  readonly erofs: ErofsImages
+  readonly disks: Disks
+  readonly unpack: Unpack
+}
+
+/** Opens the storage below `dataRoot`; what an interrupted daemon left half-done is removed. One process at a time. */
+export async function openStorage({ dataRoot, execRoot, limits }: StorageOptions): Promise<Storage> {
+  await mkdir(dataRoot, { recursive: true, mode: 0o711 })
+  const layers = await Layers.open(dataRoot, limits)
+  await layers.removeInterrupted()
+  const [snapshots, erofs, disks] = await Promise.all([Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot)])
+  return { layers, snapshots, erofs, disks, unpack: (source, target, options) => unpack(source, target, { ...limits, ...options }) }
+}
