@@ -9,13 +9,13 @@ export default defineConfig({
       {
         test: {
           name: 'integration', include: ['test/integration/**/*.test.ts'],
-          testTimeout: 120_000, hookTimeout: 120_000, fileParallelism: false,
+          testTimeout: 120_000, hookTimeout: 120_000, pool: 'forks', poolOptions: { forks: { singleFork: true } },
         },
       },
       {
         test: {
           name: 'behaviour', include: ['test/behaviour/**/*.test.ts'],
-          testTimeout: 120_000, hookTimeout: 180_000, fileParallelism: false,
+          testTimeout: 120_000, hookTimeout: 180_000, pool: 'forks', poolOptions: { forks: { singleFork: true } },
         },
       },
     ],

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
 import { conflict, notFound, notImplemented } from '../base/errors.js'
-import type { Isolation, SandboxDriver, TopResult } from '../sandbox/types.js'
+import type { Isolation, TopResult } from '../sandbox/types.js'
 import type {
   ArchiveStat,
   AttachedStream,
@@ -49,6 +49,8 @@ async function systemCpuTime(): Promise<number> {
 
 /** Docker's /containers. Decisions about one container's life are {@link Lifecycle}'s; here requests become records and records become views. */
 export class Containers implements ContainerEngine {
+  readonly #accelerators = new Map<Isolation, Promise<string>>()
+
   constructor(
     readonly parts: LifecycleParts,
     readonly lifecycle: Lifecycle,
@@ -92,8 +94,7 @@ export class Containers implements ContainerEngine {
       const container = this.options.makeContainer(record)
       const root = await parts.images.rootfs(image.id)
       const spec = await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined)
-      const info = await driver.info()
-      record.warnings = [...info.warnings, ...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
+      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
       await parts.store.create(record, !request.hostConfig.AutoRemove)
       this.lifecycle.announce(container, 'create')
     } catch (error) {
@@ -145,7 +146,7 @@ export class Containers implements ContainerEngine {
     const container = this.parts.registry.get(reference)
     const { record } = container
     const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [] }))
-    const info = await this.#driver(container).info()
+    const accelerator = await this.#accelerator(container.record.isolation)
     const state = this.parts.store.directory(record.id)
     return detailsOf(
       container,
@@ -156,7 +157,7 @@ export class Containers implements ContainerEngine {
         netns: container.sandbox ? `/proc/${container.sandbox.pid}/ns/net` : '',
         layers: root.layers,
       },
-      info.accelerator,
+      accelerator,
     )
   }
 
@@ -191,8 +192,14 @@ export class Containers implements ContainerEngine {
     })()
   }
 
-  #driver(container: Container): SandboxDriver {
-    return this.parts.drivers[container.record.isolation]
+  /** What a driver runs on does not change while the daemon lives: asked once. */
+  #accelerator(isolation: Isolation): Promise<string> {
+    let known = this.#accelerators.get(isolation)
+    if (!known) {
+      known = this.parts.drivers[isolation].info().then((info) => info.accelerator)
+      this.#accelerators.set(isolation, known)
+    }
+    return known
   }
 
   #running(reference: string) {

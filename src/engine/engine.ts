@@ -10,7 +10,11 @@ import { networkIds } from './views.js'
 import { Volumes } from './volumes.js'
 
 /** What the daemon puts together before there is an engine. */
-export type EngineOptions = LifecycleParts & SystemOptions
+export type EngineOptions = LifecycleParts &
+  SystemOptions & {
+    /** Bytes of one unpacked layer, for `docker history`. */
+    layerSize: (diffId: string) => number
+  }
 
 /** The engine behind the API: the life of containers and their state on disk, over sandboxes, images and networks. */
 export class HullEngine implements Engine {
@@ -32,7 +36,7 @@ export class HullEngine implements Engine {
       makeContainer: (record) => this.#make(record),
     })
     this.execs = new Execs(options.registry, this.#lifecycle)
-    this.images = new Images(options.images, options.registry, options.events)
+    this.images = new Images(options.images, options.registry, options.events, options.layerSize)
     this.networks = new Networks(options.network, options.registry, ids)
     this.volumes = new Volumes()
     this.system = new System(options, options, this.images, this.containers)

@@ -39,6 +39,8 @@ export class Images implements ImageEngine {
     readonly service: ImageService,
     readonly registry: ContainerRegistry,
     readonly events: EventBus,
+    /** Bytes of one unpacked layer. */
+    readonly layerSize: (diffId: string) => number,
   ) {}
 
   async list(request: { all: boolean; filters: Filters<ImageFilter>; digests: boolean; sharedSize: boolean }): Promise<ImageSummary[]> {
@@ -89,7 +91,7 @@ export class Images implements ImageEngine {
       size: 0,
       comment: entry.comment ?? '',
     }))
-    const sizes = await this.#layerSizes(image)
+    const sizes = image.diffIds.map(this.layerSize)
     let layer = 0
     image.history.forEach((entry, index) => {
       if (!entry.empty_layer) rows[index]!.size = sizes[layer++] ?? 0
@@ -99,10 +101,6 @@ export class Images implements ImageEngine {
     rows[0]!.id = image.id
     rows[0]!.tags = image.repoTags
     return rows
-  }
-
-  async #layerSizes(image: Image): Promise<number[]> {
-    return 'layerSizes' in this.service ? await (this.service as ImageService & { layerSizes(id: string): Promise<number[]> }).layerSizes(image.id) : []
   }
 
   async tag(reference: string, repo: string, tag: string): Promise<void> {

@@ -1,0 +1,112 @@
+import { access, mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { run } from '../base/run.js'
+import { HullEngine } from '../engine/engine.js'
+import { EventBus } from '../engine/events.js'
+import { ContainerRegistry } from '../engine/registry.js'
+import { ContainerStore } from '../engine/store.js'
+import { hostFacts } from '../host/facts.js'
+import { openImageService } from '../image/service.js'
+import { BridgeNetwork } from '../network/bridge.js'
+import { locateRuntime } from '../oci/runtime.js'
+import { defaultSeccomp } from '../oci/seccomp.js'
+import { ProcessDriver } from '../sandbox/process/driver.js'
+import { VmDriver } from '../sandbox/vm/driver.js'
+import { openStorage } from '../storage/storage.js'
+import type { DaemonFlags } from './flags.js'
+
+/** Built by `make`; lies beside dist/ and src/. */
+const guestDir = fileURLToPath(new URL('../../build/guest', import.meta.url))
+/** Ready network namespaces that are kept. */
+const networkPool = 4
+
+/** First line of what a program says of its version; '' when it is not there. */
+async function versionOf(file: string, args = ['--version']): Promise<string> {
+  const said = await run(file, args, { timeoutMs: 10_000 }).catch(() => undefined)
+  return said?.stdout.split('\n', 1)[0]?.trim() ?? ''
+}
+
+/** The installed OCI runtimes that a user may name without a path. */
+async function installedRuntimes(): Promise<Record<string, { path: string; version: string }>> {
+  const found: Record<string, { path: string; version: string }> = {}
+  for (const name of ['crun', 'runc', 'runsc']) {
+    const program = await locateRuntime(name).catch(() => undefined)
+    if (program) found[name] = { path: program.path, version: program.version }
+  }
+  return found
+}
+
+/** The network of a daemon with these flags. */
+export function networkOf(flags: DaemonFlags): BridgeNetwork {
+  return new BridgeNetwork({
+    bridgeName: flags.bridge,
+    ...(flags.bip ? { bip: flags.bip } : {}),
+    mtu: flags.mtu,
+    stateDir: join(flags.dataRoot, 'network'),
+    runDir: join(flags.execRoot, 'netns'),
+    poolSize: networkPool,
+  })
+}
+
+/** Puts the floors of the house together. Nothing runs yet: {@link HullEngine.restore} is next. */
+export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
+  const { dataRoot, execRoot } = flags
+  const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot }), installedRuntimes()])
+  const [images, conmon, tini] = await Promise.all([
+    openImageService({ dataRoot, storage }),
+    versionOf('conmon'),
+    versionOf('/usr/bin/tini-static'),
+    mkdir(join(execRoot, 'containers'), { recursive: true, mode: 0o711 }),
+  ])
+  const defaultRuntime = await locateRuntime(flags.defaultRuntime)
+  const exitDir = join(execRoot, 'exits')
+  const processDriver = new ProcessDriver({
+    execRoot,
+    snapshots: storage.snapshots,
+    exitDir,
+    runtimeRoot: join(execRoot, 'runtime'),
+    defaultRuntime: flags.defaultRuntime,
+    cgroupParent: flags.cgroupParent,
+    usernsRemap: flags.usernsRemap,
+  })
+  const vmDriver = new VmDriver({
+    dataRoot,
+    execRoot,
+    guestDir,
+    exitDir,
+    runtimeRoot: join(execRoot, 'runtime'),
+    cgroupParent: flags.cgroupParent,
+    erofsFor: (chainId, layers) => storage.erofs.erofsFor(chainId, layers),
+    diskFor: async (spec, uid) => {
+      const path = join(spec.stateDir, 'disk.img')
+      // The disk is the container's writable layer: it is kept from one start to the next.
+      const there = await access(path).then(() => true, () => false)
+      if (!there) await storage.disks.create(path, 10 * 2 ** 30, uid, uid)
+      return path
+    },
+    removeDisk: (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),
+    jailSeccomp: () => defaultSeccomp([]),
+  })
+  return new HullEngine({
+    store: new ContainerStore(join(dataRoot, 'containers')),
+    registry: new ContainerRegistry(),
+    images,
+    network: networkOf(flags),
+    drivers: { process: processDriver, vm: vmDriver },
+    events: new EventBus(),
+    paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent },
+    layerSize: (diffId) => storage.layers.get(diffId)?.size ?? 0,
+    dataRoot,
+    defaultIsolation: flags.defaultIsolation,
+    defaultRuntime: flags.defaultRuntime,
+    cgroupVersion: facts.cgroup.layout === 'v2' ? '2' : '1',
+    components: {
+      crun: runtimes['crun']?.version ?? '',
+      conmon: conmon.replace(/^conmon version /, ''),
+      tini: tini.replace(/^tini version /, ''),
+    },
+    runtimes: Object.fromEntries(Object.entries({ ...runtimes, [flags.defaultRuntime]: { path: defaultRuntime.path } }).map(([name, { path }]) => [name, { path }])),
+    hostWarnings: facts.seccomp === 'no' ? ['The kernel has no seccomp: system calls of containers are not filtered.'] : [],
+  })
+}
