@@ -87,7 +87,7 @@ export class VmClient {
               if (started) throw new ProtocolError('STARTED twice')
               const pid = startedPid(frame)
               started = true
-              if (options.detach) link.send(FrameType.CLOSE)
+              if (options.detach) stream.destroy()
               resolve({
                 pid,
                 duplex: stream,

@@ -4,10 +4,11 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
 import { run } from '../../base/run.js'
-import { detectCgroups, type CgroupMounts } from '../../host/cgroup-layout.js'
-import { Cgroup } from '../../host/cgroup.js'
+import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
+import { cgroupOf } from '../../oci/cgroups.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { Runtime } from '../../oci/runtime.js'
+import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import { configFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
@@ -33,10 +34,6 @@ export interface VmDriverOptions {
   diskFor: (spec: WorkloadSpec, uid: number) => Promise<string>
   /** Removes what {@link diskFor} made. */
   removeDisk: (spec: Pick<WorkloadSpec, 'id' | 'stateDir'>) => Promise<void>
-  /** CAP_… names of a workload with these options; oci/ knows them. */
-  capabilitiesFor: (spec: Pick<WorkloadSpec, 'privileged' | 'capAdd' | 'capDrop'>) => readonly string[]
-  /** Profile of the jail in the runtime spec's form (linux.seccomp). */
-  jailSeccomp: () => unknown
   /** Parent cgroup of containers without one. */
   cgroupParent: string
   /** Where conmon writes exit files; default execRoot/exits. */
@@ -72,7 +69,6 @@ export class VmDriver implements SandboxDriver {
   /** Jail roots of VMs that live, by container id. */
   private readonly live = new Map<string, string>()
   private prepared: { at: number; value: Promise<Prepared> } | undefined
-  private cgroups: Promise<CgroupMounts> | undefined
 
   constructor(private readonly options: VmDriverOptions) {
     this.jails = join(options.dataRoot, 'vm')
@@ -112,6 +108,7 @@ export class VmDriver implements SandboxDriver {
     if (spec.seccomp !== '' && spec.seccomp !== 'default' && spec.seccomp !== 'unconfined') {
       throw badRequest('isolation vm: a custom seccomp profile is not applied inside a virtual machine; leave it out or use --isolation process')
     }
+    capabilitiesFor(spec, spec.privileged)
     sizeVm(spec.resources, 'tcg', availableParallelism())
     const { choice } = await this.prepare()
     const warnings = warningsOf(choice)
@@ -147,7 +144,7 @@ export class VmDriver implements SandboxDriver {
         }),
         makeVmDirectory(spec.runDir, uid, {
           'config.frames': configFrames(spec, size.guestMemory),
-          'run.frames': runFrames(spec, this.options.capabilitiesFor(spec)),
+          'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)),
         }),
       ])
       const config = jailConfig({
@@ -156,12 +153,11 @@ export class VmDriver implements SandboxDriver {
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
         cgroupsPath: options.cgroupPath,
         oomScoreAdj: spec.resources.oomScoreAdj,
-        seccomp: this.options.jailSeccomp(),
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
       const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath }
-      await Promise.all([writeFile(join(spec.runDir, 'config.json'), JSON.stringify(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
+      await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       const supervised = await Supervised.create({ ...options, ...(tapFd === undefined ? {} : { preserveFds: [tapFd] }) })
       return await this.sandbox(spec, record, supervised)
     } catch (error) {
@@ -189,11 +185,10 @@ export class VmDriver implements SandboxDriver {
   }
 
   private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<VmSandbox> {
-    this.cgroups ??= detectCgroups()
     return new VmSandbox(
       spec, record, supervised,
-      new Cgroup(await this.cgroups, record.cgroupsPath),
-      (privileged) => this.options.capabilitiesFor({ ...spec, privileged }),
+      await cgroupOf(record.cgroupsPath),
+      (privileged) => capabilitiesFor(spec, privileged),
       () => this.forget(spec, record.uid),
     )
   }
@@ -249,6 +244,14 @@ export class VmDriver implements SandboxDriver {
     const { jailRoot } = await this.prepare()
     await collectJailRoots(this.jails, new Set([jailRoot, ...this.live.values()]))
   }
+}
+
+/** Every capability: the guest's kernel can give what this daemon may lack, and what is given there reaches no further than the guest. */
+const ALL = (1n << BigInt(CAPABILITIES.length)) - 1n
+
+/** CAP_… names of a workload or exec session inside the guest, by Docker's rules. 400 for unknown names. */
+function capabilitiesFor(spec: Pick<WorkloadSpec, 'capAdd' | 'capDrop'>, privileged: boolean): string[] {
+  return effectiveCapabilities({ privileged, add: spec.capAdd, drop: spec.capDrop }, ALL).capabilities
 }
 
 /** Like Promise.all, but waits for all of them: nothing may still be made while the failure is being cleaned up. */

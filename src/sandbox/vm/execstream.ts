@@ -8,7 +8,8 @@ const STDIN_CHUNK = 32_768
 
 /**
  * An exec session's stdio as a stream: reads Docker's multiplexed framing (raw with a TTY), writes stdin with the sender's half of
- * the flow control; ending it is STDIN_EOF, destroying it is CLOSE (the process goes on, as in Docker).
+ * the flow control; ending it is STDIN_EOF. Destroying it detaches: stdin ends, further output is thrown away, the process goes on (as in
+ * Docker) and its exit code is still told; so it is not CLOSE, after which the supervisor forgets the session.
  */
 export class ExecStream extends Duplex {
   private readonly queue: OutputQueue
@@ -20,7 +21,7 @@ export class ExecStream extends Duplex {
 
   constructor(
     private readonly link: Link,
-    tty: boolean,
+    private readonly tty: boolean,
     /** False: what is written is dropped, as Docker does without AttachStdin. */
     private readonly stdin: boolean,
   ) {
@@ -32,10 +33,18 @@ export class ExecStream extends Duplex {
   accept(frame: Frame): void {
     if (frame.type === FrameType.WINDOW) {
       this.allow(frame)
-    } else if (!this.destroyed && !this.ended) {
+    } else if (!this.ended) {
       this.queue.add(frame.type, frame.payload)
-      this.pump()
+      if (this.destroyed) this.grant(this.queue.discard())
+      else this.pump()
     }
+  }
+
+  private grant(credit: number): void {
+    if (credit === 0 || this.ended) return
+    const payload = Buffer.allocUnsafe(4)
+    payload.writeUInt32LE(credit)
+    this.link.send(FrameType.WINDOW, payload)
   }
 
   /** No more output will come. What is queued is still delivered. */
@@ -61,12 +70,7 @@ export class ExecStream extends Duplex {
     if (this.destroyed) return
     while (this.wanted && !this.queue.empty) {
       this.wanted = this.push(this.queue.take()!)
-      const credit = this.queue.grant()
-      if (credit > 0 && !this.ended) {
-        const payload = Buffer.allocUnsafe(4)
-        payload.writeUInt32LE(credit)
-        this.link.send(FrameType.WINDOW, payload)
-      }
+      this.grant(this.queue.grant())
     }
     if (this.ended && this.queue.empty && !this.told) {
       this.told = true
@@ -105,7 +109,9 @@ export class ExecStream extends Duplex {
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.blocked?.callback(error)
     this.blocked = undefined
-    if (!this.ended) this.link.send(FrameType.CLOSE)
+    this.grant(this.queue.discard())
+    // A terminal has no end of input; the others see the end of their pipe.
+    if (!this.ended && this.stdin && !this.tty && !this.writableFinished) this.link.send(FrameType.STDIN_EOF)
     callback(error)
   }
 }

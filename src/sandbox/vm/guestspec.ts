@@ -1,3 +1,4 @@
+import { badRequest } from '../../base/errors.js'
 import type { ProcessSpec, WorkloadSpec } from '../types.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
@@ -29,6 +30,10 @@ export function completeEnvironment(env: readonly string[], hostname: string, tt
 
 /** RUN and EXEC (guest/PROTOCOL.md). */
 export function processEntries(process: ProcessSpec, context: ProcessContext): TextEntry[] {
+  if ((process.args[0] ?? '') === '') throw badRequest('no command specified')
+  for (const text of [...process.args, ...process.env, process.cwd, process.user]) {
+    if (text.includes('\0')) throw badRequest('a NUL byte in an argument, the environment, the user or the working directory')
+  }
   const flag = (on: boolean) => (on ? '1' : '0')
   const entries: TextEntry[] = process.args.map((arg) => ['arg', arg] as const)
   for (const line of completeEnvironment(process.env, context.hostname, process.tty)) entries.push(['env', line])

@@ -1,3 +1,5 @@
+import type { OciConfig } from '../../oci/spec-types.js'
+import { jailSeccomp } from './jailseccomp.js'
 import { JAIL_PATHS, qemuArguments, TAP_FD, AGENT_FD, type Accelerator } from './qemu.js'
 import type { VmSize } from './resources.js'
 
@@ -20,8 +22,6 @@ export interface JailInput {
   /** '/parent/id' */
   cgroupsPath: string
   oomScoreAdj: number
-  /** linux.seccomp of the runtime spec. */
-  seccomp: unknown
   /** Seconds from start to HELLO that the supervisor allows. */
   bootTimeout: number
   /** Guest console into DIRECTORY/console.log: for finding faults. */
@@ -29,7 +29,7 @@ export interface JailInput {
 }
 
 /** /dev/kvm, major and minor (linux/miscdevice.h). */
-const KVM_DEVICE = { type: 'c', path: '/dev/kvm', major: 10, minor: 232 }
+const KVM_DEVICE = { type: 'c' as const, path: '/dev/kvm', major: 10, minor: 232 }
 
 /** Arguments of the supervisor; what follows `--` is QEMU's command line. */
 export function supervisorArguments(input: JailInput): string[] {
@@ -53,7 +53,7 @@ export function supervisorArguments(input: JailInput): string[] {
  * The OCI runtime spec (1.0) of the container around the VMM: every namespace new, one unprivileged uid without any capability, a read-only root
  * with the files of QEMU and nothing else, no /proc and no /sys, three device nodes, a cgroup with the VM's limits.
  */
-export function jailConfig(input: JailInput): Record<string, unknown> {
+export function jailConfig(input: JailInput): OciConfig {
   const bind = (destination: string, source: string, ...options: string[]) => ({
     destination, source, type: 'bind', options: ['bind', 'private', 'nosuid', 'nodev', 'noexec', ...options],
   })
@@ -93,7 +93,7 @@ export function jailConfig(input: JailInput): Record<string, unknown> {
         cpu: jail.cpu,
         pids: { limit: jail.pids },
       },
-      seccomp: input.seccomp,
+      seccomp: jailSeccomp(),
     },
   }
 }

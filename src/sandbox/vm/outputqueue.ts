@@ -70,6 +70,15 @@ export class OutputQueue {
     return entry.buffer.subarray(0, entry.used)
   }
 
+  /** Throws everything away; returns the bytes to announce in a WINDOW frame. */
+  discard(): number {
+    const credit = this.outstanding
+    this.entries.length = 0
+    this.outstanding = 0
+    this.credit = 0
+    return credit
+  }
+
   /** Bytes to announce in a WINDOW frame now; 0: not yet. */
   grant(): number {
     if (this.credit === 0 || (this.credit < WINDOW_STEP && !this.empty)) return 0

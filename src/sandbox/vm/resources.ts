@@ -64,7 +64,7 @@ export function countCpus(list: string): number {
 export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpus: number): VmSize {
   const period = resources.cpuPeriod > 0 ? resources.cpuPeriod : DEFAULT_PERIOD
   let quota = resources.cpuQuota > 0 ? resources.cpuQuota : 0
-  if (resources.nanoCpus > 0) quota = Math.ceil((resources.nanoCpus * period) / 1e9)
+  if (resources.nanoCpus > 0) quota = Math.floor((resources.nanoCpus * period) / 1e9)
 
   const available = resources.cpusetCpus === '' ? hostCpus : Math.min(hostCpus, countCpus(resources.cpusetCpus))
   const vcpus = Math.max(1, Math.min(available, quota > 0 ? Math.ceil(quota / period) : 1))

@@ -9,12 +9,6 @@ import type { ProcessSpec, WorkloadSpec } from '../../../src/sandbox/types.js'
 
 const here = new URL('../../../', import.meta.url).pathname
 
-/** Docker's fourteen; the engine gets them from oci/. */
-const CAPABILITIES = [
-  'CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FSETID', 'CAP_FOWNER', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_SETGID', 'CAP_SETUID', 'CAP_SETFCAP', 'CAP_SETPCAP',
-  'CAP_NET_BIND_SERVICE', 'CAP_SYS_CHROOT', 'CAP_KILL', 'CAP_AUDIT_WRITE',
-]
-
 /** A place of its own for one test file: directories, an image, a driver, and the look for what is left. */
 export class Lab {
   private counter = 0
@@ -56,8 +50,6 @@ export class Lab {
         return path
       },
       removeDisk: async (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),
-      capabilitiesFor: () => CAPABILITIES,
-      jailSeccomp: () => undefined,
       cgroupParent: this.cgroupParent,
       ...options,
     })

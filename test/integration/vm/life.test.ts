@@ -88,14 +88,16 @@ describe('a container behind a virtual machine', () => {
     expect(await long.exited).toBe(143)
 
     const stats = await sandbox.stats()
-    expect(stats.memoryLimit).toBe(128 << 20)
+    // The machine is 128 MiB, of which its kernel keeps some.
+    expect(stats.memoryLimit).toBeGreaterThan(80 << 20)
+    expect(stats.memoryLimit).toBeLessThanOrEqual(128 << 20)
     expect(stats.memoryUsage).toBeGreaterThan(0)
-    expect(stats.memoryStats.host_usage).toBeGreaterThan(stats.memoryUsage)
+    expect(stats.memoryStats['host_usage']).toBeGreaterThan(stats.memoryUsage)
     expect(stats.cpuTotal).toBeGreaterThan(0)
     expect(stats.onlineCpus).toBe(1)
     expect(stats.pids).toBeGreaterThan(0)
 
-    const facts = new Map((await sandbox.explain()).flatMap((section) => section.rows.map(([name, value]) => [`${section.title}/${name}`, value] as const)))
+    const facts = new Map((await sandbox.explain()).flatMap((section) => section.rows.map(([name, value]) => [`${section.title}/${name}` as string, value] as const)))
     const fact = (name: string) => facts.get(name) ?? 'absent'
     expect(fact('Virtual machine/hypervisor')).toMatch(/^QEMU \d/)
     expect(fact('Virtual machine/RAM')).toBe('128M')
