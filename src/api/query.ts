@@ -50,10 +50,10 @@ export class Query {
     return Number(value)
   }
 
-  /** A Unix time with up to nine decimals ('1700000000.5') or RFC 3339, in nanoseconds; `undefined` when absent, empty or 0. */
+  /** A Unix time with up to nine decimals ('1700000000.5') or RFC 3339, in nanoseconds; `undefined` when absent or empty. */
   time(key: string): bigint | undefined {
     const value = this.text(key)
-    if (value === '' || value === '0') return undefined
+    if (value === '') return undefined
     const unix = /^(-?\d{1,12})(?:\.(\d{1,30}))?$/.exec(value)
     if (unix) {
       const fraction = BigInt((unix[2] ?? '').slice(0, 9).padEnd(9, '0'))

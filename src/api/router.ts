@@ -12,7 +12,8 @@ const nothing = () => {}
 
 /** Method and path to endpoint. */
 export class Router {
-  readonly #router = FindMyWay({ maxParamLength: 1024, ignoreDuplicateSlashes: false })
+  // Doubled slashes: clients put names as `ps` shows them ('/web') into paths.
+  readonly #router = FindMyWay({ maxParamLength: 1024, ignoreDuplicateSlashes: true })
   /** By method and last path segment: '/images/a/b/json' → 'json'. */
   readonly #byName = new Map<string, Route>()
 

@@ -101,7 +101,7 @@ async function logs(x: Exchange): Promise<void> {
   const wanted = { stdout: query.bool('stdout'), stderr: query.bool('stderr') }
   if (!wanted.stdout && !wanted.stderr) throw badRequest("Bad parameters: you must choose at least one stream")
   const since = query.time('since')
-  const until = query.time('until')
+  const until = query.time('until') || undefined // 0 is what clients send for none
   const tail = query.text('tail')
   const lines = /^\d{1,9}$/.test(tail) ? Number(tail) : undefined // 'all' and, as in Docker, anything else
   const { tty, output } = await x.engine.containers.logs(x.param('id'), {

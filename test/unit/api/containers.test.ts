@@ -191,6 +191,7 @@ describe('life cycle', () => {
     const id = await h.running({}, '?name=web')
     expect((await h.call('GET', '/containers/web/top?ps_args=-o%20pid,cmd')).json()).toEqual({ Titles: ['PID', 'CMD'], Processes: [['1', 'sh']] })
     expect(h.engine.calls.at(-1)).toEqual(['top', ['-o', 'pid,cmd']])
+    expect((await h.call('GET', '/containers//web/json')).json()).toMatchObject({ Id: id })
     expect((await h.call('POST', '/containers/web/pause')).status).toBe(204)
     expect((await h.call('POST', '/containers/web/unpause')).status).toBe(204)
     expect((await h.call('POST', '/containers/web/rename?name=other')).status).toBe(204)

@@ -94,7 +94,7 @@ describe('query', () => {
     expect(time('1700000000.5')).toBe(1_700_000_000_500_000_000n)
     expect(time('2023-11-14T22:13:20Z')).toBe(1_700_000_000_000_000_000n)
     expect(time('2023-11-14T23:13:20.123456789+01:00')).toBe(1_700_000_000_123_456_789n)
-    expect([time(''), time('0')]).toEqual([undefined, undefined])
+    expect([time(''), time('0')]).toEqual([undefined, 0n])
     for (const bad of ['yesterday', '1.2.3', '2023-13-01T00:00:00Z', '-', '1e5']) expect(() => time(bad)).toThrow('invalid value for "t"')
   })
 })

@@ -407,6 +407,8 @@ describe('events', () => {
     await h.running()
     const past = await h.call('GET', '/events?since=1&until=2')
     expect(past.text.trim().split('\n').map((line) => (JSON.parse(line) as { Action: string }).Action)).toEqual(['create', 'start'])
+    expect((await h.call('GET', '/events?since=0&until=1')).text).toBe(past.text)
+    expect((await h.call('GET', '/events?until=0')).text).toBe('')
     expect((await h.call('GET', '/events?since=3&until=2')).json()).toEqual({ message: '`since` time (3) cannot be after `until` time (2)' })
     expect((await h.call('GET', '/events?filters={"bogus":["x"]}')).json()).toEqual({ message: "invalid filter 'bogus'" })
   })
