@@ -1,100 +1,37 @@
-import { readdirSync, statfsSync } from 'node:fs'
-import { readdir, readFile, rmdir } from 'node:fs/promises'
 import { codeOf } from '../base/errors.js'
+import { detectCgroups, type CgroupMounts } from '../host/cgroup-layout.js'
+import { wasOomKilled } from '../host/cgroup-stats.js'
+import { Cgroup } from '../host/cgroup.js'
 
-const ROOT = '/sys/fs/cgroup'
-/** CGROUP2_SUPER_MAGIC, linux/magic.h. */
-const CGROUP2_MAGIC = 0x63677270
+let mounts: Promise<CgroupMounts> | undefined
 
-/** v2: one tree. v1: a tree per controller. hybrid: v1, and a v2 tree on /sys/fs/cgroup/unified. */
-export type CgroupMode = 'v1' | 'hybrid' | 'v2'
+/** How this host mounts cgroups, read once: it does not change while we run. */
+export function hostCgroups(): Promise<CgroupMounts> {
+  mounts ??= detectCgroups().catch((error: unknown) => {
+    mounts = undefined
+    throw error
+  })
+  return mounts
+}
 
-function isCgroup2(path: string): boolean {
+/** A container's cgroup by its OCI cgroupsPath. */
+export async function cgroupOf(path: string): Promise<Cgroup> {
+  return new Cgroup(await hostCgroups(), path)
+}
+
+/** True when the kernel has killed a process of this cgroup because its memory was used up. */
+export async function oomKilled(path: string): Promise<boolean> {
+  return wasOomKilled(await cgroupOf(path))
+}
+
+/** Removes a cgroup with all below it from every hierarchy, killing what still runs in it. No error when it is gone. */
+export async function removeCgroup(path: string): Promise<void> {
+  const cgroup = await cgroupOf(path)
   try {
-    return statfsSync(path).type === CGROUP2_MAGIC
-  } catch {
-    return false
+    await cgroup.remove(0)
+  } catch (error) {
+    if (codeOf(error) !== 'EBUSY') throw error
+    await cgroup.kill() // what was not in the pid namespace, or has not ended wholly yet
+    await cgroup.remove()
   }
-}
-
-let mode: CgroupMode | undefined
-
-/** How this host mounts cgroups (cgroups(7)). It does not change while the host runs. */
-export function cgroupMode(): CgroupMode {
-  mode ??= isCgroup2(ROOT) ? 'v2' : isCgroup2(`${ROOT}/unified`) ? 'hybrid' : 'v1'
-  return mode
-}
-
-let hierarchies: string[] | undefined
-
-/** The directories that a cgroup path hangs below: the v2 root, or every v1 controller's. */
-export function cgroupHierarchies(): string[] {
-  hierarchies ??=
-    cgroupMode() === 'v2'
-      ? [ROOT]
-      : readdirSync(ROOT, { withFileTypes: true })
-          .filter((entry) => entry.isDirectory() && entry.name !== 'unified') // links are aliases: cpu → cpu,cpuacct
-          .map((entry) => `${ROOT}/${entry.name}`)
-  return hierarchies
-}
-
-/** Directory of a cgroup: for v1 in the tree of `controller`. */
-export function cgroupDirectory(cgroupPath: string, controller: string): string {
-  return cgroupMode() === 'v2' ? ROOT + cgroupPath : `${ROOT}/${controller}${cgroupPath}`
-}
-
-/** How many processes the kernel has killed in this cgroup because its memory was used up; 0 when the cgroup is gone. */
-export async function oomKills(cgroupPath: string): Promise<number> {
-  const directory = cgroupDirectory(cgroupPath, 'memory')
-  const file = cgroupMode() === 'v2' ? 'memory.events' : 'memory.oom_control'
-  try {
-    const text = await readFile(`${directory}/${file}`, 'utf8')
-    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
-  } catch {
-    return 0
-  }
-}
-
-async function pidsOf(directory: string): Promise<number[]> {
-  try {
-    return (await readFile(`${directory}/cgroup.procs`, 'utf8')).split('\n').filter(Boolean).map(Number)
-  } catch {
-    return []
-  }
-}
-
-async function removeTree(directory: string, deadline: number): Promise<void> {
-  for (;;) {
-    try {
-      return await rmdir(directory)
-    } catch (error) {
-      const code = codeOf(error)
-      if (code === 'ENOENT') return
-      if (code !== 'EBUSY' && code !== 'ENOTEMPTY') throw error
-      if (Date.now() > deadline) throw new Error(`cgroup ${directory} still has processes`, { cause: error })
-    }
-    // Busy: cgroups that the workload made below, or processes that are not in its pid namespace. Both go.
-    for (const pid of await pidsOf(directory)) {
-      if (pid > 1 && pid !== process.pid) {
-        try {
-          process.kill(pid, 'SIGKILL')
-        } catch {
-          // gone by itself
-        }
-      }
-    }
-    const children = await readdir(directory, { withFileTypes: true }).catch(() => [])
-    for (const child of children) if (child.isDirectory()) await removeTree(`${directory}/${child.name}`, deadline)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
-}
-
-/**
- * Removes a cgroup with all below it from every hierarchy, killing what still runs in it. No error when it is gone.
- * Rejects when processes do not die within `timeoutMs` (uninterruptible sleep).
- */
-export async function removeCgroup(cgroupPath: string, timeoutMs = 5000): Promise<void> {
-  if (!/^\/[^/]/.test(cgroupPath) || cgroupPath.split('/').includes('..')) throw new Error(`not a cgroup path of ours: ${cgroupPath}`)
-  const deadline = Date.now() + timeoutMs
-  await Promise.all(cgroupHierarchies().map((hierarchy) => removeTree(hierarchy + cgroupPath, deadline)))
 }

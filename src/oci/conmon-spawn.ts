@@ -73,7 +73,6 @@ function conmonArguments(options: ConmonOptions): string[] {
 /** The sync pipe's one line: `{"pid": N}` or `{"pid": -1, "message": "…"}` (conmon parent_pipe_fd.c). */
 function parseSync(text: string): { pid: number; message: string } | undefined {
   // conmon leaves 0x1f as it is, and whatever bytes the runtime printed: none of them may spoil the parse.
-  // eslint-disable-next-line no-control-regex
   const line = (text.split('\n', 1)[0] ?? '').replace(/[\u0000-\u001f]/g, ' ')
   try {
     const parsed: unknown = JSON.parse(line)

@@ -7,7 +7,7 @@ import { codeOf, conflict } from '../base/errors.js'
 import { log } from '../base/log.js'
 import { identify, isAlive, signalProcess, waitGone, type ProcessIdentity } from '../host/process.js'
 import { attachConmon } from '../host/streams.js'
-import { oomKills } from './cgroups.js'
+import { oomKilled } from './cgroups.js'
 import { spawnConmon, type ConmonOptions } from './conmon-spawn.js'
 import { ExitDirectory } from './exits.js'
 import { ResizeQueue } from './resize.js'
@@ -115,7 +115,7 @@ export class Supervised {
       const started = await spawnConmon(options)
       child = started.child
       const [container, conmon] = await Promise.all([identify(started.pid), identify(child.pid!)])
-      const gone = (pid: number) => ({ pid, startTime: -1 }) // killed meanwhile: matches no process
+      const gone = (pid: number) => ({ pid, startTime: Number.MAX_SAFE_INTEGER }) // killed meanwhile: matches no process
       const self = new Supervised(options, container ?? gone(started.pid), conmon ?? gone(child.pid!), child)
       self.#watch()
       await self.#writeRecord()
@@ -175,7 +175,7 @@ export class Supervised {
 
   async #oomKilled(): Promise<boolean> {
     // On v1 conmon may leave before it has seen the event that came together with the death: the kernel counts as well.
-    if ((await oomKills(this.options.cgroupPath)) > 0) return true
+    if (await oomKilled(this.options.cgroupPath)) return true
     try {
       statSync(join(this.options.runDir, 'oom'))
       return true

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { badRequest, codeOf, internal } from '../base/errors.js'
 import { run, runOk } from '../base/run.js'
-import { cgroupMode, removeCgroup } from './cgroups.js'
+import { hostCgroups, removeCgroup } from './cgroups.js'
 import { judge, type Verdict } from './runtime-floor.js'
 
 /** Which program it is, whatever it is called: known from what `--version` prints. */
@@ -76,7 +76,7 @@ export class Runtime {
   /** {@link locateRuntime}, bound to a state directory. */
   static async open(name: string, root: string): Promise<Runtime> {
     const program = await locateRuntime(name)
-    const wrapped = program.kind === 'crun' && cgroupMode() === 'hybrid'
+    const wrapped = program.kind === 'crun' && (await hostCgroups()).layout === 'hybrid'
     if (wrapped && !existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing (crun on a host with cgroup v1 and v2 needs it): run make build`)
     return new Runtime(program, root, wrapped)
   }
