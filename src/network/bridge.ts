@@ -3,13 +3,13 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { badRequest, forbidden, HullError, internal, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import { addBridgePort, deleteLink, listLinks, openTap, setLink } from '../host/link.js'
+import { addBridgePort, deleteLink, openTap, setLink } from '../host/link.js'
 import { configureInterface } from '../host/netns.js'
 import { formatIPv4, formatSubnet, macOf, parseIPv4, parseMac, type Cidr } from './address.js'
 import { forgetFlowsBefore, forgetFlowsTo } from './conntrack.js'
 import { foreignWarnings, listChains, missingRules, removeRules, type Chain } from './foreign.js'
 import { AddressPool } from './ipam.js'
-import { disableIPv6, ensureBridge, ensureSysctls } from './kernel.js'
+import { disableIPv6, ensureBridge, ensureSysctls, isOurBridge, lockBridge, type BridgeLock } from './kernel.js'
 import { namesOf, type Names } from './names.js'
 import { Nft } from './nft.js'
 import { addCommands, chainNames, deleteCommands, elementsOf, hasElements, tableText } from './nftText.js'
@@ -61,6 +61,8 @@ export class BridgeNetwork implements NetworkManager {
   #reasserted = 0
   #reasserting: Promise<void> | undefined
   #stopped = false
+  #lock: BridgeLock | undefined
+  #sysctlWarnings: string[] = []
   #startWarnings: string[] = []
   #foreignWarnings: string[] = []
 
@@ -77,6 +79,18 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   async start(active: Endpoint[]): Promise<void> {
+    this.#lock = await lockBridge(this.#names.bridge)
+    try {
+      await this.#start(active)
+    } catch (error) {
+      // A bridge with nobody on it must not stay because, say, nft is not installed.
+      if (active.length === 0 && (await isOurBridge(this.#names.bridge))) deleteLink(this.#names.bridge)
+      await this.#closeInProcess()
+      throw error
+    }
+  }
+
+  async #start(active: Endpoint[]): Promise<void> {
     const { stateDir, runDir, bip, mtu } = this.options
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
     await mkdir(runDir, { recursive: true, mode: 0o700 })
@@ -87,7 +101,6 @@ export class BridgeNetwork implements NetworkManager {
     Object.assign(this.bridge, { subnet: formatSubnet(cidr), gateway: formatIPv4(cidr.address) })
     const warnings = warning === undefined ? [] : [warning]
     await ensureBridge(this.#names, cidr, mtu)
-    warnings.push(...(await ensureSysctls(this.#names.bridge)))
     await this.#ports.start()
     for (const endpoint of active) warnings.push(...(await this.#adopt(endpoint)))
     await this.#rewrite()
@@ -100,22 +113,29 @@ export class BridgeNetwork implements NetworkManager {
 
   async stop(everything: boolean): Promise<void> {
     this.#stopped = true
-    clearInterval(this.#timer)
     await this.#reasserting
-    const { stateDir, runDir } = this.options
-    await this.#slots.stop()
-    if (everything) await this.#removeEverything()
-    else if (this.#subnet && this.#addresses) {
-      const bip = `${formatIPv4(this.#subnet.address)}/${this.#subnet.prefixLength}`
-      await saveSubnet(stateDir, { bip, last: this.#addresses.last })
+    try {
+      await this.#slots.stop()
+      if (everything) await this.#removeEverything()
+      else if (this.#subnet && this.#addresses) {
+        const bip = `${formatIPv4(this.#subnet.address)}/${this.#subnet.prefixLength}`
+        await saveSubnet(this.options.stateDir, { bip, last: this.#addresses.last })
+      }
+    } finally {
+      await this.#closeInProcess()
     }
+  }
+
+  /** Timers, sockets, the pool, the lock: all that lives in this process. */
+  async #closeInProcess(): Promise<void> {
+    this.#stopped = true
+    clearInterval(this.#timer)
+    await this.#slots.stop()
     await this.#ports.close()
     this.#nft.close()
     this.#entries.clear()
-    if (everything) {
-      await rm(runDir, { recursive: true, force: true })
-      await rm(join(stateDir, 'subnet.json'), { force: true })
-    }
+    await this.#lock?.release()
+    this.#lock = undefined
   }
 
   async allocate(containerId: string, options: { ports: PortBinding[]; mac?: string; address?: string; name?: string }): Promise<Endpoint> {
@@ -202,7 +222,7 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   warnings(): string[] {
-    return [...this.#startWarnings, ...this.#foreignWarnings]
+    return [...this.#startWarnings, ...this.#sysctlWarnings, ...this.#foreignWarnings]
   }
 
   #started(): { addresses: AddressPool; subnet: Cidr } {
@@ -254,7 +274,7 @@ export class BridgeNetwork implements NetworkManager {
     await this.#nft.script(tableText(this.#names, this.#subnet!, published))
   }
 
-  /** Looks whether our table and our rules in other programs' chains are there, and puts back what is not. Never rejects. */
+  /** Looks whether the sysctls, our table and our rules in other programs' chains are there, and puts back what is not. Never rejects. */
   #reassert(): Promise<void> {
     this.#reasserting ??= this.#reassertNow()
       .catch((error: unknown) => log.warn('network: cannot check the nftables rules', { error }))
@@ -266,6 +286,7 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   async #reassertNow(): Promise<void> {
+    this.#sysctlWarnings = await ensureSysctls(this.#names.bridge)
     const chains = await listChains()
     if (this.#stopped) return
     if (!this.#isWhole(chains)) {
@@ -281,14 +302,16 @@ export class BridgeNetwork implements NetworkManager {
     return chainNames.every((name) => ours.has(name))
   }
 
+  /** Never what another daemon holds, nor a bridge that is not ours. */
   async #removeEverything(): Promise<void> {
-    const { table, bridge, vethPrefix, tapPrefix } = this.#names
-    for (const containerId of this.#entries.keys()) await this.#slots.release(containerId)
-    for (const link of await listLinks()) if (link.startsWith(vethPrefix) || link.startsWith(tapPrefix)) deleteLink(link)
+    this.#lock ??= await lockBridge(this.#names.bridge)
+    const { table, bridge } = this.#names
     await this.#slots.removeLeftovers(new Set())
-    deleteLink(bridge)
+    if (await isOurBridge(bridge)) deleteLink(bridge)
     const rules = await removeRules(await listChains(), this.#names)
     await this.#nft.script([...rules, `add table ip ${table}`, `delete table ip ${table}`, ''].join('\n'))
+    await rm(this.options.runDir, { recursive: true, force: true })
+    await rm(join(this.options.stateDir, 'subnet.json'), { force: true })
   }
 }
 

@@ -1,7 +1,9 @@
 import { access, readdir, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { codeOf, internal, messageOf } from '../base/errors.js'
 import { readIfExists } from '../base/files.js'
+import { log } from '../base/log.js'
 import { createBridge, linkInfo, setAddress, setLink } from '../host/link.js'
 import { formatIPv4, type Cidr } from './address.js'
 import { bridgeMac, type Names } from './names.js'
@@ -13,11 +15,23 @@ async function exists(path: string): Promise<boolean> {
   )
 }
 
-/** Keeps the kernel from giving a bridge port an IPv6 address of its own, and the host from talking IPv6 on it. A kernel without IPv6 has nothing to write. */
-export async function disableIPv6(link: string): Promise<void> {
-  await writeFile(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, '1').catch((error: unknown) => {
-    if (codeOf(error) !== 'ENOENT') throw error
-  })
+/**
+ * Keeps the host from talking IPv6 on a link: a v4-only bridge takes no router advertisements from containers (CVE-2020-13401), and its ports
+ * need no addresses of their own. Returns why it could not be done; a kernel without IPv6 has nothing to be done.
+ */
+export async function disableIPv6(link: string): Promise<string | undefined> {
+  try {
+    await writeFile(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, '1')
+    return undefined
+  } catch (error) {
+    return codeOf(error) === 'ENOENT' ? undefined : messageOf(error)
+  }
+}
+
+/** Whether a bridge of this name was made by this program: the hardware address says so. */
+export async function isOurBridge(bridge: string): Promise<boolean> {
+  const info = await linkInfo(bridge)
+  return info?.isBridge === true && info.mac === bridgeMac(bridge)
 }
 
 /**
@@ -30,16 +44,27 @@ export async function ensureBridge(names: Names, subnet: Cidr, mtu: number): Pro
     createBridge(bridge)
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw internal(`cannot create the bridge ${bridge}: ${messageOf(error)}`, error)
-    const ports = await readdir(`/sys/class/net/${bridge}/brif`).catch(() => undefined)
-    if (!ports) throw internal(`cannot create the bridge ${bridge}: a link of that name exists and is no bridge`, error)
-    const foreign = ports.filter((port) => !port.startsWith(names.vethPrefix) && !port.startsWith(names.tapPrefix))
-    if (foreign.length > 0) throw internal(`cannot use the bridge ${bridge}: somebody else's link ${foreign[0]} is a port of it`, error)
+    const stranger = await strangeness(names)
+    if (stranger !== undefined) throw internal(`cannot use ${bridge} as a bridge: ${stranger}`, error)
   }
-  // A v4-only bridge takes no router advertisements from containers (CVE-2020-13401).
-  await disableIPv6(bridge)
+  const problem = await disableIPv6(bridge)
+  if (problem !== undefined) log.warn('network: containers may send IPv6 router advertisements to this host', { bridge, problem })
   const mac = bridgeMac(bridge)
   setLink(bridge, (await linkInfo(bridge))?.mac === mac ? { mtu } : { mtu, mac })
   setAddress(bridge, formatIPv4(subnet.address), subnet.prefixLength)
+}
+
+/** Why an existing link of the bridge's name is not ours; undefined when it is. */
+async function strangeness(names: Names): Promise<string | undefined> {
+  const { bridge } = names
+  const ports = await readdir(`/sys/class/net/${bridge}/brif`).catch(() => undefined)
+  if (!ports) return 'a link of that name exists and is no bridge'
+  const foreign = ports.find((port) => !port.startsWith(names.vethPrefix) && !port.startsWith(names.tapPrefix))
+  if (foreign !== undefined) return `somebody else's link ${foreign} is a port of it`
+  // One that was made and not yet named ours by its MAC when we were killed has no route either.
+  const routes = (await readIfExists('/proc/net/route')) ?? ''
+  if (!(await isOurBridge(bridge)) && routes.split('\n').some((line) => line.startsWith(`${bridge}\t`))) return 'a bridge of that name exists with an address that is not ours'
+  return undefined
 }
 
 /** Sets what routing needs. Returns a sentence for each thing that could not be set and is not as it should be. */
@@ -65,4 +90,28 @@ export async function ensureSysctls(bridge: string): Promise<string[]> {
 export async function bridgeNetfilter(family: 'ip' | 'ip6'): Promise<boolean> {
   const file = `/proc/sys/net/bridge/bridge-nf-call-${family === 'ip' ? 'iptables' : 'ip6tables'}`
   return (await exists(file)) && (await readIfExists(file))?.trim() === '1'
+}
+
+/** Held as long as a daemon has a bridge. */
+export interface BridgeLock {
+  release(): Promise<void>
+}
+
+/**
+ * Says that the bridge is ours until we let go or die: a second daemon with the same bridge would take our containers for leftovers. The lock is
+ * an abstract unix socket (unix(7)), because these belong to the network namespace, as bridges do.
+ * @throws HullError 500 when another daemon has it.
+ */
+export function lockBridge(bridge: string): Promise<BridgeLock> {
+  return new Promise((resolve, reject) => {
+    const server = createServer((socket) => socket.destroy())
+    server.once('error', (error) => {
+      const message = codeOf(error) === 'EADDRINUSE' ? `the bridge ${bridge} belongs to another running daemon: give this one a bridge of its own` : `cannot lock the bridge ${bridge}: ${messageOf(error)}`
+      reject(internal(message, error))
+    })
+    server.listen({ path: `\0hull-bridge-${bridge}` }, () => {
+      server.unref()
+      resolve({ release: () => new Promise((done) => server.close(() => done())) })
+    })
+  })
 }

@@ -74,7 +74,7 @@ export class SlotPool {
     const slot = this.#ready[kind].shift() ?? (await this.#create(kind))
     this.#schedule(refillDelayMs)
     try {
-      await symlink(slot.name, join(this.#owners, containerId))
+      await this.#own(slot, containerId)
     } catch (error) {
       this.#destroy(slot)
       throw error
@@ -94,6 +94,18 @@ export class SlotPool {
     await unlink(link).catch((error: unknown) => {
       if (codeOf(error) !== 'ENOENT') throw error
     })
+  }
+
+  async #own(slot: Slot, containerId: string): Promise<void> {
+    const link = join(this.#owners, containerId)
+    try {
+      await symlink(slot.name, link)
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+      // An earlier start of this container that nobody cleaned up after.
+      await this.release(containerId)
+      await symlink(slot.name, link)
+    }
   }
 
   #schedule(delayMs: number): void {

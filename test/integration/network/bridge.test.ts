@@ -5,10 +5,10 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runOk } from '../../../src/base/run.js'
-import { createBridge, createVeth, deleteLink, linkInfo, listLinks, setAddress } from '../../../src/host/link.js'
+import { createBridge, createVeth, deleteLink, linkInfo, listLinks, setAddress, setLink } from '../../../src/host/link.js'
 import { createNetns, deleteNetns, isNetns } from '../../../src/host/netns.js'
-import type { BridgeNetwork } from '../../../src/network/bridge.js'
-import { namesOf } from '../../../src/network/names.js'
+import { BridgeNetwork } from '../../../src/network/bridge.js'
+import { bridgeMac, namesOf } from '../../../src/network/names.js'
 import type { Endpoint, PortBinding } from '../../../src/network/types.js'
 import { call, callFrom, elements, inNetns, leftovers, Scope, waitFor } from './lib.js'
 
@@ -79,8 +79,12 @@ describe('one bridge', () => {
     const links = JSON.parse(await inNetns(netnsPath, ['ip', '-j', 'link'])) as { ifname: string; flags: string[] }[]
     expect(links.filter((link) => link.flags.includes('UP')).map((link) => link.ifname)).toEqual(['lo'])
     expect(await inNetns(netnsPath, ['ip', 'route'])).toBe('')
-    await network.release('lonely')
+    // Asked for again without a release (a start that failed half way): the first one goes.
+    const again = await network.isolatedNamespace('lonely')
     expect(await isNetns(netnsPath)).toBe(false)
+    expect(await isNetns(again.netnsPath)).toBe(true)
+    await network.release('lonely')
+    expect(await isNetns(again.netnsPath)).toBe(false)
   })
 
   test('a tap is a port of the bridge as long as somebody holds it', async () => {
@@ -278,6 +282,22 @@ describe('side by side', () => {
 })
 
 describe('names that are taken', () => {
+  test('a second manager with the same bridge is refused and harms nothing; after a stop it may', async () => {
+    const one = await scope.network(bridge, bip)
+    await one.start([])
+    const a = await up(one, 'a')
+    const { stateDir, runDir } = one.options
+    const two = new BridgeNetwork({ bridgeName: bridge, bip, mtu: 1500, stateDir, runDir, poolSize: 1 })
+    await expect(two.start([])).rejects.toThrow(`the bridge ${bridge} belongs to another running daemon`)
+    await two.stop(false)
+    expect(await isNetns(a.netnsPath)).toBe(true)
+    await one.stop(false)
+    const three = new BridgeNetwork({ bridgeName: bridge, bip, mtu: 1500, stateDir, runDir, poolSize: 1 })
+    await three.start([a.endpoint])
+    expect(await isNetns(a.netnsPath)).toBe(true)
+    await three.stop(true)
+  })
+
   test('a link that is no bridge, and a bridge with a stranger as its port, are refused and left alone', async () => {
     const netns = join(await scope.directory(), 'ns')
     await createNetns(netns)
@@ -286,23 +306,49 @@ describe('names that are taken', () => {
     scope.onEnd(() => deleteLink('hulltn-x'))
     const network = await scope.network('hulltn-y', bip)
     createBridge('hulltn-y')
+    scope.onEnd(() => deleteLink('hulltn-y'))
     await runOk('ip', ['link', 'set', 'hulltn-x', 'master', 'hulltn-y'])
     await expect(network.start([])).rejects.toThrow("somebody else's link hulltn-x is a port of it")
     expect(await linkInfo('hulltn-x')).toMatchObject({ bridge: 'hulltn-y' })
     const other = await scope.network('hulltn-z', bip)
     await createVeth({ name: 'hulltn-z', peer: 'eth1', netns })
+    scope.onEnd(() => deleteLink('hulltn-z'))
     await expect(other.start([])).rejects.toThrow('is no bridge')
+    await other.stop(true)
     expect(await listLinks('hulltn-z')).toEqual(['hulltn-z'])
+  })
+
+  test("another program's idle bridge is refused and left alone", async () => {
+    createBridge('hulltn-w')
+    scope.onEnd(() => deleteLink('hulltn-w'))
+    setAddress('hulltn-w', '10.213.9.1', 24)
+    const network = new BridgeNetwork({ bridgeName: 'hulltn-w', bip, mtu: 1500, stateDir: await scope.directory(), runDir: await scope.directory(), poolSize: 0 })
+    await expect(network.start([])).rejects.toThrow('a bridge of that name exists with an address that is not ours')
+    await network.stop(true)
+    expect(await listLinks('hulltn-w')).toEqual(['hulltn-w'])
   })
 
   test('a bridge that a killed daemon left, with another address, is taken over', async () => {
     const network = await scope.network(bridge, bip)
     createBridge(bridge)
+    setLink(bridge, { mac: bridgeMac(bridge) })
     setAddress(bridge, '10.213.9.1', 24)
     await network.start([])
     const [shown] = JSON.parse((await runOk('ip', ['-j', '-4', 'addr', 'show', bridge])).stdout) as [{ addr_info: { local: string; prefixlen: number }[] }]
     expect(shown.addr_info.map((entry) => `${entry.local}/${entry.prefixlen}`)).toEqual([bip])
   })
+})
+
+test('without nft the start fails with what to install, and leaves no bridge', async () => {
+  const network = await scope.network(bridge, bip)
+  const path = process.env['PATH']
+  process.env['PATH'] = '/nonexistent'
+  try {
+    await expect(network.start([])).rejects.toThrow('nft: program not found (Debian package nftables)')
+  } finally {
+    process.env['PATH'] = path
+  }
+  expect(await leftovers(bridge)).toEqual([])
 })
 
 test('the pool fills up, keeps its size and is gone after stop', async () => {
