@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander'
-import { type Client } from './client.js'
+import type { Client } from './client.js'
 import { UsageError } from './errors.js'
-import { type Streams } from './terminal/session.js'
+import type { Streams } from './terminal/session.js'
 
 /** What a command works with. */
 export interface Context {

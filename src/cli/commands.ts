@@ -1,4 +1,4 @@
-import { type CommandDefinition } from './command.js'
+import type { CommandDefinition } from './command.js'
 
 /** A command's module is loaded when the command is used: `hull ps` does not pay for `hull run`. */
 interface Entry { summary: string; load: () => Promise<CommandDefinition>; hidden?: boolean }

@@ -2,7 +2,7 @@ import { codeOf, messageOf } from '../base/errors.js'
 import { commands, groups } from './commands.js'
 import { DEFAULT_HOST } from './defaults.js'
 import { CliError, UsageError } from './errors.js'
-import { type Streams } from './terminal/session.js'
+import type { Streams } from './terminal/session.js'
 
 /** Flags before the command. */
 interface GlobalFlags { host: string; rest: string[]; help: boolean; version: boolean; debug: boolean }

@@ -1,5 +1,5 @@
 import { inPath } from '../client.js'
-import { type ContainerDetails } from '../api.js'
+import type { ContainerDetails } from '../api.js'
 import { boolFlag, textFlag, type CommandDefinition, type Context, type Flags } from '../command.js'
 import { CliError, UsageError } from '../errors.js'
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from '../terminal/detach-keys.js'

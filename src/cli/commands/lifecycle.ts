@@ -1,5 +1,5 @@
 import { inPath } from '../client.js'
-import { type ContainerDetails } from '../api.js'
+import type { ContainerDetails } from '../api.js'
 import { boolFlag, integer, numberFlag, textFlag, type CommandDefinition, type Context, type Flags } from '../command.js'
 import { ApiError, CliError } from '../errors.js'
 import { splitReference } from './pull.js'

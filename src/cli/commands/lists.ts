@@ -1,5 +1,5 @@
 import { inPath } from '../client.js'
-import { type ContainerRow, type ImageRow, type PortRow } from '../api.js'
+import type { ContainerRow, ImageRow, PortRow } from '../api.js'
 import { boolFlag, collect, integer, listFlag, numberFlag, textFlag, type CommandDefinition } from '../command.js'
 import { CliError } from '../errors.js'
 import { formatRows, type Column } from '../format/rows.js'

@@ -1,5 +1,5 @@
 import { finished } from 'node:stream/promises'
-import { type ContainerDetails } from '../api.js'
+import type { ContainerDetails } from '../api.js'
 import { inPath } from '../client.js'
 import { boolFlag, textFlag, type CommandDefinition } from '../command.js'
 import { parseTimestamp } from '../format/units.js'

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { type Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { codeOf } from '../../base/errors.js'
 import { boolFlag, collect, listFlag, textFlag, type CommandDefinition, type Context } from '../command.js'
 import { registryAuth } from '../registry-auth.js'

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { messageOf } from '../../base/errors.js'
 import { run } from '../../base/run.js'
 import { engine } from './parts.js'
-import { type Finding, type Verdict } from './report.js'
+import type { Finding, Verdict } from './report.js'
 
 const setup = 'run `make setup` in Hull\'s source tree'
 const built = (name: string) => fileURLToPath(new URL(`../../../build/${name}`, import.meta.url))

@@ -1,4 +1,4 @@
-import { type Command } from 'commander'
+import type { Command } from 'commander'
 import { boolFlag, collect, integer, listFlag, numberFlag, parsedBy, textFlag, type Flags } from '../command.js'
 import { UsageError } from '../errors.js'
 import { parseBytes, parseCpus, requireDuration } from '../format/units.js'

@@ -1,7 +1,7 @@
 import { type Duplex, type Readable, Writable } from 'node:stream'
 import { finished, pipeline } from 'node:stream/promises'
 import { codeOf } from '../../base/errors.js'
-import { type Client } from '../client.js'
+import type { Client } from '../client.js'
 import { Demultiplexer } from './demultiplex.js'
 import { DetachFilter } from './detach-keys.js'
 
