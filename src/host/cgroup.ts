@@ -101,8 +101,8 @@ export class Cgroup {
     const [file, wanted] = this.isV2 ? ['cgroup.freeze', frozen ? '1' : '0'] : ['freezer.state', frozen ? 'FROZEN' : 'THAWED']
     for (let pause = 1; ; pause = Math.min(pause * 2, 50)) {
       // v1: again in each round, as the kernel's documentation says for tasks that were just being forked.
-      await this.write('freezer', file!, wanted!)
-      const state = this.isV2 ? /^frozen (\d)/m.exec((await this.read('freezer', 'cgroup.events')) ?? '')?.[1] : (await this.read('freezer', file!))?.trim()
+      await this.write('freezer', file, wanted)
+      const state = this.isV2 ? /^frozen (\d)/m.exec((await this.read('freezer', 'cgroup.events')) ?? '')?.[1] : (await this.read('freezer', file))?.trim()
       if (state === undefined || state === wanted) return
       if (performance.now() > deadline) throw Object.assign(new Error(`cgroup ${this.path}: still ${state} after ${timeoutMs} ms`), { code: 'ETIMEDOUT' })
       await sleep(pause)

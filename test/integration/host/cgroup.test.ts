@@ -120,3 +120,23 @@ it('finds the paths that /proc tells', async () => {
   const paths = parseProcCgroup(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))
   expect(paths.get(group.isV2 ? '' : 'memory')).toBe(group.path)
 })
+
+it('kills, stops and removes by v2\'s own files', async ({ skip }) => {
+  // A hybrid host's v2 tree has no controllers, but these files it has.
+  const { unified } = await detectCgroups()
+  if (!unified) return skip('no v2 tree')
+  const alone = new Cgroup({ layout: 'v2', controllers: {}, unified, unifiedControllers: [] }, `${cgroupParent}/two`)
+  const below = new Cgroup(alone.mounts, `${alone.path}/below`)
+  await below.create()
+  const child = await runIn(below, 'while :; do :; done')
+  expect(await alone.pids()).toEqual([child.pid])
+  await eventually(async () => ((await cpuStats(alone))?.total ?? 0) > 10e6)
+  await alone.freeze(true)
+  const total = (await cpuStats(alone))!.total
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect((await cpuStats(alone))!.total - total).toBeLessThan(5e6)
+  expect(await alone.kill()).toBe(true)
+  expect(await child.ended).toBe('SIGKILL')
+  await alone.remove()
+  expect(await alone.exists()).toBe(false)
+})

@@ -88,8 +88,8 @@ it('locks once, and hands descriptors on only when told', async () => {
   closeSync(first)
   expect(native.tryLock(second)).toBe(true)
   closeSync(second)
-  expect(() => native.tryLock(second)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'flock' }) as unknown as Error)
-  expect(() => { native.setCloexec(second, true) }).toThrow(expect.objectContaining({ code: 'EBADF' }) as unknown as Error)
+  expect(() => native.tryLock(second)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'flock' }))
+  expect(() => { native.setCloexec(second, true) }).toThrow(expect.objectContaining({ code: 'EBADF' }))
   rmSync(base, { recursive: true })
 })
 
