@@ -10,7 +10,6 @@ import { hostFacts } from '../host/facts.js'
 import { openImageService } from '../image/service.js'
 import { BridgeNetwork } from '../network/bridge.js'
 import { locateRuntime } from '../oci/runtime.js'
-import { defaultSeccomp } from '../oci/seccomp.js'
 import { ProcessDriver } from '../sandbox/process/driver.js'
 import { VmDriver } from '../sandbox/vm/driver.js'
 import { openStorage } from '../storage/storage.js'
@@ -86,7 +85,6 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
       return path
     },
     removeDisk: (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),
-    jailSeccomp: () => defaultSeccomp([]),
   })
   return new HullEngine({
     store: new ContainerStore(join(dataRoot, 'containers')),

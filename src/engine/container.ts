@@ -19,6 +19,7 @@ export class Container {
   restartTimer: NodeJS.Timeout | undefined
   /** Exec sessions by ID. */
   readonly execs = new Set<string>()
+  #runEnd = new AbortController()
   #attaches = new Set<LateDuplex>()
   #waiters = new Set<{ condition: WaitCondition; resolve: (result: WaitResult) => void }>()
 
@@ -31,6 +32,18 @@ export class Container {
   /** A process of it exists: running or paused. */
   get isUp(): boolean {
     return this.record.state.status === 'running' || this.record.state.status === 'paused'
+  }
+
+  /** Aborted when the present (or first) run has ended and its log is complete; already so when nothing runs any more. */
+  get runEnded(): AbortSignal {
+    const { status, starting } = this.record.state
+    return this.isUp || starting || status === 'created' ? this.#runEnd.signal : AbortSignal.abort()
+  }
+
+  /** Tells the followers of the log that this run is over. */
+  endRun(): void {
+    this.#runEnd.abort()
+    this.#runEnd = new AbortController()
   }
 
   // attach -------------------------------------------------------------------------------------------------

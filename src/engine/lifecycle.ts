@@ -146,6 +146,7 @@ export class Lifecycle {
     record.state.error = message
     record.state.exitCode = exitCodeOfStartError(message)
     container.closeAttaches()
+    container.endRun()
     await this.parts.store.save(record).catch((reason: unknown) => {
       log.error('cannot save a container', { id: record.id, error: messageOf(reason) })
     })
@@ -184,6 +185,7 @@ export class Lifecycle {
     container.sandbox = undefined
     await this.#release(container, sandbox)
     recordExit(record, exit)
+    container.endRun()
     const again = !this.#stopping && this.#shouldRestart(record)
     const remove = record.hostConfig.AutoRemove && !again
     if (again) {
@@ -398,6 +400,7 @@ export class Lifecycle {
     this.parts.registry.delete(container)
     this.#restartDelay.delete(record.id)
     container.closeAttaches()
+    container.endRun()
     this.announce(container, 'destroy')
     container.notify(['removed', 'next-exit', 'not-running'], { exitCode: record.state.exitCode })
   }
