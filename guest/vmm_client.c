@@ -12,7 +12,7 @@
 
 #include "vmm.h"
 
-#define CLIENTS_MAX 128
+#define CLIENTS_MAX 160 /* more than the agent has sessions (128): a signal or query finds a place */
 #define QUEUE_MAX (WINDOW_START + 2 * 262144u) /* a window of output and one whole REPLY */
 
 struct client {
