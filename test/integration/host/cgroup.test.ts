@@ -36,7 +36,9 @@ async function runIn(where: Cgroup, script: string): Promise<{ pid: number; ende
   const enter = where.directories().map((directory) => `echo $$ > ${directory}/cgroup.procs;`).join(' ')
   const child = spawn('sh', ['-c', `set -e; ${enter} set +e; ${script}`], { stdio: ['ignore', 'inherit', 'inherit'] })
   const ended = new Promise<number | string | null>((resolve) => child.on('exit', (code, signal) => { resolve(signal ?? code) }))
-  await eventually(async () => (await where.pids()).includes(child.pid!) || child.exitCode !== null)
+  // It enters one hierarchy after the other; it must be in all of them before anybody freezes or kills it.
+  const inside = (directory: string) => readFileSync(`${directory}/cgroup.procs`, 'utf8').split('\n').includes(String(child.pid))
+  await eventually(() => where.directories().every(inside) || child.exitCode !== null || child.signalCode !== null)
   return { pid: child.pid!, ended }
 }
 
