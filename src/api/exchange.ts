@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Readable } from 'node:stream'
+import { PassThrough, type Readable } from 'node:stream'
 import type { z } from 'zod'
 import { badRequest, HullError } from '../base/errors.js'
 import type { Engine } from '../engine/api-types.js'
@@ -46,7 +46,7 @@ export class Exchange {
   get signal(): AbortSignal {
     if (!this.#abort) {
       const abort = (this.#abort = new AbortController())
-      if (this.response.destroyed || this.request.socket.destroyed) abort.abort()
+      if (this.response.destroyed || this.response.socket?.destroyed) abort.abort()
       this.response.once('close', () => {
         if (!this.response.writableFinished) abort.abort()
       })
@@ -87,19 +87,27 @@ export class Exchange {
     if (type === undefined ? !empty : type.split(';')[0]!.trim().toLowerCase() !== 'application/json') {
       throw badRequest(`unsupported Content-Type header (${type ?? ''}): must be 'application/json'`)
     }
-    const chunks: Buffer[] = []
-    let size = 0
-    try {
-      for await (const chunk of this.body as AsyncIterable<Buffer>) {
-        size += chunk.length
-        if (size > maxJson) throw new HullError(413, `request body is larger than ${maxJson} bytes`)
-        chunks.push(chunk)
-      }
-    } catch (error) {
-      if (error instanceof HullError) throw error
-      throw badRequest('the connection ended in the middle of the request body', error)
-    }
-    return Buffer.concat(chunks).toString('utf8')
+    return (await readAll(this.body)).toString('utf8')
+  }
+
+  /**
+   * The body as a stream for the engine. When the engine gives it up half-way the rest is read and dropped, because a client that cannot go on
+   * writing reports a broken pipe instead of the answer that tells it why.
+   */
+  upload(): Readable {
+    const { body } = this
+    const stream = new PassThrough()
+    stream.on('error', () => {}) // the engine's own listener tells it
+    body.pipe(stream)
+    body.once('error', (error) => stream.destroy(error))
+    body.once('close', () => {
+      if (!body.readableEnded) stream.destroy(new Error('the connection ended in the middle of the request body'))
+    })
+    stream.once('close', () => {
+      body.unpipe(stream)
+      body.resume()
+    })
+    return stream
   }
 
   /** Answers with JSON. */
@@ -142,6 +150,29 @@ export class Exchange {
       response.on('close', onClose)
     })
   }
+}
+
+/** A small body, whole. What is too long is read on and dropped, for the reason told at {@link Exchange.upload}. */
+function readAll(body: Readable): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let size = 0
+    const cut = (cause?: unknown) => reject(badRequest('the connection ended in the middle of the request body', cause))
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length
+      if (size <= maxJson) {
+        chunks.push(chunk)
+        return
+      }
+      body.off('data', onData)
+      body.resume()
+      reject(new HullError(413, `request body is larger than ${maxJson} bytes`))
+    }
+    body.on('data', onData)
+    body.once('end', () => resolve(Buffer.concat(chunks)))
+    body.once('error', cut)
+    body.once('close', () => cut())
+  })
 }
 
 /** A handler answers the exchange or throws. */

@@ -29,7 +29,7 @@ export function parseFilters<Key extends string>(text: string, known: readonly K
     if (count > maxValues) throw badRequest(`invalid filter: more than ${maxValues} values`)
     if (values.length > 0) result[key] = booleans.has(name) ? [booleanOf(name, values)] : values
   }
-  return result as Filters<Key>
+  return result
 }
 
 function valuesOf(raw: unknown): string[] {

@@ -103,17 +103,19 @@ export class HijackedConnection {
   }
 
   /**
-   * Ends our side and waits a little for the client to end its own. Closing at once would turn unread input into ECONNRESET at the
-   * client (unix(7), Linux), and take the last output's credit with it.
+   * Ends our side, when all output is out, and waits a little for the client to end its own. Closing at once would turn unread input into
+   * ECONNRESET at the client (unix(7), Linux). A slow reader has all the time that it needs; its output is not cut.
    */
   async close(): Promise<void> {
     const { socket } = this
     clearInterval(this.#probe)
     if (socket.destroyed) return
-    socket.end()
     socket.resume()
-    const timer = setTimeout(() => socket.destroy(), lingerMs)
     socket.once('end', () => socket.destroySoon())
+    let timer: NodeJS.Timeout | undefined
+    socket.end(() => {
+      timer = setTimeout(() => socket.destroy(), lingerMs)
+    })
     if (socket.readableEnded) socket.destroySoon()
     await this.#closed
     clearTimeout(timer)

@@ -88,9 +88,9 @@ export function infoJson(info: EngineInfo, version: VersionInfo, now = new Date(
       AllowNondistributableArtifactsCIDRs: null,
       AllowNondistributableArtifactsHostnames: null,
       InsecureRegistryCIDRs: info.insecureRegistries.filter((registry) => registry.includes('/')),
-      IndexConfigs: Object.fromEntries([
+      IndexConfigs: Object.fromEntries<object>([
         ['docker.io', { Name: 'docker.io', Mirrors: [], Secure: true, Official: true }],
-        ...info.insecureRegistries.filter((registry) => !registry.includes('/')).map((registry) => [registry, { Name: registry, Mirrors: [], Secure: false, Official: false }] as const),
+        ...info.insecureRegistries.filter((registry) => !registry.includes('/')).map((registry) => [registry, { Name: registry, Mirrors: [], Secure: false, Official: false }] as [string, object]),
       ]),
       Mirrors: [],
     },

@@ -164,7 +164,7 @@ export function mountsOf(host: HostConfig): MountRequest[] {
 const namespaceModes = { IpcMode: ['', 'none', 'private', 'shareable', 'host'], PidMode: ['', 'host'], CgroupnsMode: ['', 'private', 'host'], UTSMode: ['', 'host'], UsernsMode: ['', 'host'] } as const
 const namespaceWords = { IpcMode: 'IPC mode', PidMode: 'PID mode', CgroupnsMode: 'cgroup namespace mode', UTSMode: 'UTS mode', UsernsMode: 'user namespace mode' } as const
 
-/** What moby's validateHostConfig and runconfig check without looking at the host, in their words. */
+/** What moby's validateHostConfig and runconfig check of the request's form, in their words. Limits and what is supported are the engine's to judge. */
 export function checkHostConfig(host: HostConfig): void {
   const { Name: policy, MaximumRetryCount: retries } = host.RestartPolicy
   if (host.AutoRemove && policy !== '' && policy !== 'no') throw badRequest("can't create 'AutoRemove' container with restart policy")
@@ -182,7 +182,5 @@ export function checkHostConfig(host: HostConfig): void {
   }
   if (host.IOMaximumBandwidth !== 0) throw badRequest('invalid option: QoS maximum bandwidth configuration is not supported on linux')
   if (host.IOMaximumIOps !== 0) throw badRequest('invalid option: QoS maximum IOPs configuration is not supported on linux')
-  if (host.CpuShares < 0) throw badRequest(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
   for (const { Name: name } of host.Ulimits) if (!/^[a-z]{1,20}$/.test(name)) throw badRequest(`invalid ulimit type: ${name}`)
-  if (host.ShmSize < 0) throw badRequest('SHM size can not be less than 0')
 }

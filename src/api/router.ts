@@ -14,15 +14,19 @@ const nothing = () => {}
 export class Router {
   // Doubled slashes: clients put names as `ps` shows them ('/web') into paths.
   readonly #router = FindMyWay({ maxParamLength: 1024, ignoreDuplicateSlashes: true })
+  /** 'GET /containers/:id/json', … : every endpoint there is, for the documentation's test. */
+  readonly endpoints: string[] = []
   /** By method and last path segment: '/images/a/b/json' → 'json'. */
   readonly #byName = new Map<string, Route>()
 
   /** `path` in find-my-way's syntax: '/containers/:id/json'. */
   on(method: Method, path: string, handler: Handler): void {
+    this.endpoints.push(`${method} ${path}`)
     this.#router.on(method, path, nothing, { kind: 'plain', handler } satisfies Route)
   }
 
   hijack(path: string, handler: HijackHandler): void {
+    this.endpoints.push(`POST ${path}`)
     this.#router.on('POST', path, nothing, { kind: 'hijack', handler } satisfies Route)
   }
 
@@ -31,6 +35,7 @@ export class Router {
    * The name may also come with its slashes as %2F. It is `params.name`.
    */
   named(method: Method, prefix: string, suffix: string, handler: Handler): void {
+    this.endpoints.push(`${method} ${prefix}:name${suffix}`)
     this.#byName.set(`${method} ${prefix} ${suffix}`, { kind: 'plain', handler })
   }
 
@@ -63,7 +68,6 @@ export class Router {
 
   /** No name of anything holds a NUL byte or a line break; they must not reach file names or the log. */
   #checked(text: string): string {
-    // eslint-disable-next-line no-control-regex
     if (/[\0-\x1f\x7f]/.test(text)) throw badRequest('invalid name: it holds a control character')
     return text
   }

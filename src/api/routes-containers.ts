@@ -69,7 +69,7 @@ export function containerRoutes(router: Router): void {
   })
   router.on('PUT', '/containers/:id/archive', async (x) => {
     const options = { noOverwriteDirNonDir: x.query.bool('noOverwriteDirNonDir'), copyUidGid: x.query.bool('copyUIDGID') }
-    await x.engine.containers.archivePut(x.param('id'), archivePath(x), x.body, options)
+    await x.engine.containers.archivePut(x.param('id'), archivePath(x), x.upload(), options)
     x.empty(200)
   })
   router.on('POST', '/commit', async (x) => {

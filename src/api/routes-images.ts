@@ -79,7 +79,7 @@ async function create(x: Exchange): Promise<void> {
   const source = query.text('fromSrc')
   if (source !== '-') throw source === '' ? badRequest('fromImage or fromSrc must be given') : notImplemented('import from a URL is not supported: download it and import the file')
   return progress.run(async () => {
-    const id = await x.engine.images.import(x.body, {
+    const id = await x.engine.images.import(x.upload(), {
       repo: query.text('repo'), tag: query.text('tag'), message: query.text('message') || 'Imported from -', changes: query.all('changes'), platform, signal: x.signal,
     })
     progress.send({ status: id })
@@ -88,7 +88,7 @@ async function create(x: Exchange): Promise<void> {
 
 async function load(x: Exchange): Promise<void> {
   const progress = new ProgressStream(x, x.query.bool('quiet', true))
-  await progress.run(() => x.engine.images.load(x.body, { onProgress: progress.send, signal: x.signal }))
+  await progress.run(() => x.engine.images.load(x.upload(), { onProgress: progress.send, signal: x.signal }))
 }
 
 async function push(x: Exchange): Promise<void> {

@@ -15,6 +15,7 @@ import { imageRoutes } from './routes-images.js'
 import { networkRoutes } from './routes-networks.js'
 import { streamRoutes } from './routes-streams.js'
 import { systemRoutes } from './routes-system.js'
+import { createBody } from './schema-container.js'
 import { hijackable, readUpgradeBody, takeFromParser, type HeadHeaders } from './takeover.js'
 
 export type { VersionInfo } from './mapping-system.js'
@@ -26,6 +27,16 @@ class VersionError extends HullError {
   }
 }
 
+/** Every endpoint. */
+export function createRouter(): Router {
+  const router = new Router()
+  for (const add of [systemRoutes, containerRoutes, streamRoutes, imageRoutes, networkRoutes, absentRoutes]) add(router)
+  return router
+}
+
+/** How long the rest of a body is read and dropped after the answer, milliseconds. */
+const drainMs = 30_000
+
 const connections = new WeakMap<Server, Set<Socket>>()
 
 /**
@@ -33,16 +44,11 @@ const connections = new WeakMap<Server, Set<Socket>>()
  * Docker's words in and out; every decision is the engine's.
  */
 export function createApiServer(engine: Engine, version: VersionInfo): Server {
-  const router = new Router()
-  systemRoutes(router)
-  containerRoutes(router)
-  streamRoutes(router)
-  imageRoutes(router)
-  networkRoutes(router)
-  absentRoutes(router)
-  const api = new Api(engine, version, router)
-  // Uploads may take hours; slow heads may not.
-  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 60_000, maxHeaderSize: 64 << 10 })
+  const api = new Api(engine, version, createRouter())
+  // zod compiles a schema at its first use (14 ms for this one): not in somebody's first `run`.
+  setImmediate(() => createBody.safeParse({ HostConfig: {}, NetworkingConfig: {} }))
+  // Uploads may take hours, slow heads may not. Idle connections stay, as Docker's do: closing one races with the client's next request.
+  const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 0, maxHeaderSize: 64 << 10 })
   const hijacked = new Set<Socket>()
   connections.set(server, hijacked)
   const keep = (socket: Socket): void => {
@@ -155,7 +161,12 @@ class Api {
       return
     }
     const message = expected ? messageOf(error) : `internal error; the daemon's log has it under request id ${requestId}`
-    if (!request.complete) response.setHeader('Connection', 'close')
+    if (!request.complete) {
+      // The client is still sending. It is let finish, for a while: see Exchange.upload.
+      const { socket } = response
+      const timer = setTimeout(() => socket?.destroy(), drainMs)
+      for (const event of ['end', 'close']) request.once(event, () => clearTimeout(timer))
+    }
     const plain = error instanceof VersionError && error.plain
     const data = Buffer.from(plain ? `${message}\n` : JSON.stringify({ message }) + '\n')
     response.writeHead(status, { 'Content-Type': plain ? 'text/plain; charset=utf-8' : 'application/json', 'Content-Length': data.length })

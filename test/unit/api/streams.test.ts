@@ -186,6 +186,7 @@ describe('attach', () => {
     expect(written).toBeLessThan(8 << 20)
     workload.end()
     const before = written + chunk.length
+    await new Promise((resolve) => setTimeout(resolve, 2500)) // longer than a finished stream lingers: what is unread must not be lost
     client.socket.resume()
     await client.until(() => client.ended)
     expect(client.received.length).toBe(before)
@@ -490,6 +491,34 @@ describe('pull, load and import', () => {
     expect(h.engine.calls.at(-1)).toEqual(['import', { repo: 'r', tag: 't', message: 'Imported from -', changes: ['CMD a', 'ENV b'], platform: '', signal: undefined }])
     expect((await h.call('POST', '/images/create?fromSrc=http://x/y')).status).toBe(501)
     expect((await h.call('POST', '/images/create')).status).toBe(400)
+  })
+
+  it('an upload that is refused half-way gets its answer, not a broken pipe', async () => {
+    h.engine.images.load = async (tar) => {
+      for await (const _chunk of tar) break
+      throw new HullError(400, 'this tar is bad')
+    }
+    const answer = await h.call('POST', '/images/load', Buffer.alloc(30 << 20))
+    expect([answer.status, answer.json()]).toEqual([400, { message: 'this tar is bad' }])
+    h.engine.images.load = () => Promise.reject(new HullError(400, 'unread'))
+    expect((await h.call('POST', '/images/load', Buffer.alloc(30 << 20))).json()).toEqual({ message: 'unread' })
+  })
+
+  it('an upload that is cut reaches the engine as an error', async () => {
+    let seen: unknown
+    h.engine.images.load = async (tar) => {
+      try {
+        for await (const _chunk of tar) continue
+      } catch (error) {
+        seen = error
+        throw error
+      }
+    }
+    const client = await h.raw()
+    client.send('POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\npart')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    client.socket.destroy()
+    await eventually(() => seen !== undefined)
   })
 
   it('login', async () => {
