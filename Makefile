@@ -73,7 +73,7 @@ demo: setup
 	@scripts/demo
 
 bench: setup-test
-	@scripts/bench
+	npx --no-install tsx bench/main.ts
 
 bench-peers:
 	@scripts/bench-peers
@@ -83,7 +83,7 @@ install: build
 	install -m 0755 bin/hull bin/hulld $(LIB)/bin
 	install -m 0644 package.json package-lock.json LICENSE $(LIB)
 	rm -rf $(LIB)/dist && cp -R dist $(LIB)/dist
-	install -m 0755 build/hull.node build/hull-unpack build/crun-wrap $(LIB)/build
+	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/crun-wrap $(LIB)/build
 	rm -rf $(LIB)/build/guest && cp -R build/guest $(LIB)/build/guest
 	cd $(LIB) && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
 	ln -sfn ../lib/hull/bin/hull $(DESTDIR)$(PREFIX)/bin/hull

@@ -2,14 +2,14 @@ import { inPath } from '../client.js'
 import { textFlag, type CommandDefinition } from '../command.js'
 
 /** A section of GET /containers/{id}/hull/explain. */
-export interface Section { title: string; rows: [name: string, value: string][] }
-interface Explanation { id: string; name: string; isolation: string; sections: Section[] }
+export interface Section { Title: string; Rows: [name: string, value: string][] }
+interface Explanation { Id: string; Name: string; Isolation: string; Sections: Section[] }
 
 /** Sections with their names aligned in one column; a value of several lines is indented under its first. */
 export function formatSections(sections: readonly Section[]): string {
-  const width = Math.max(0, ...sections.flatMap((section) => section.rows.map(([name]) => name.length)))
+  const width = Math.max(0, ...sections.flatMap((section) => section.Rows.map(([name]) => name.length)))
   return sections
-    .map(({ title, rows }) => `${title}\n${rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 4)}`)}`.trimEnd() + '\n').join('')}`)
+    .map(({ Title, Rows }) => `${Title}\n${Rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 4)}`)}`.trimEnd() + '\n').join('')}`)
     .join('\n')
 }
 
@@ -20,12 +20,10 @@ export const explainDefinition: CommandDefinition = {
   arguments: [1, 1],
   flags: (command) => { command.option('-f, --format <string>', "'json', or readable sections by default") },
   run: async ({ client, streams }, flags, [container = '']) => {
-    const answer = await client.json<Explanation | Section[]>('GET', `/containers/${inPath(container)}/hull/explain`)
-    const sections = Array.isArray(answer) ? answer : answer.sections
+    const answer = await client.json<Explanation>('GET', `/containers/${inPath(container)}/hull/explain`)
     if (textFlag(flags, 'format') === 'json') streams.stdout.write(`${JSON.stringify(answer)}\n`)
     else {
-      if (!Array.isArray(answer)) streams.stdout.write(`${answer.name.replace(/^\//, '')} (${answer.id.slice(0, 12)}), isolation ${answer.isolation}\n\n`)
-      streams.stdout.write(formatSections(sections))
+      streams.stdout.write(`${answer.Name.replace(/^\//, '')} (${answer.Id.slice(0, 12)}), isolation ${answer.Isolation}\n\n${formatSections(answer.Sections)}`)
     }
     return 0
   },

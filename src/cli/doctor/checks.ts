@@ -190,6 +190,7 @@ export async function runChecks(options: { boot: boolean }, show: (finding: Find
     tun,
     () => program('QEMU', 'qemu-system-x86_64', ['--version'], apt('qemu-system-x86'), /version (\S+)/, { version: '7.2', why: 'Hull is tested with 7.2 and newer' }),
     () => program('mkfs.erofs', 'mkfs.erofs', ['--version'], apt('erofs-utils'), /mkfs\.erofs (?:\(erofs-utils\) )?(\S+)/, { version: '1.5', why: 'Debian 12 has 1.5' }),
+    () => program('bubblewrap', 'bwrap', ['--version'], apt('bubblewrap'), /bubblewrap (\S+)/),
     () => program('mke2fs', 'mke2fs', ['-V'], apt('e2fsprogs'), /mke2fs (\S+)/),
     () => machine(options.boot),
     group,

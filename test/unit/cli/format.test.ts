@@ -110,7 +110,7 @@ describe('tables and units', () => {
 
 describe('explain and doctor', () => {
   it('aligns the sections of explain', () => {
-    expect(formatSections([{ title: 'Namespaces', rows: [['pid', '4026532'], ['network', 'own\nsecond line']] }, { title: 'Limits', rows: [['memory', '']] }])).toBe(
+    expect(formatSections([{ Title: 'Namespaces', Rows: [['pid', '4026532'], ['network', 'own\nsecond line']] }, { Title: 'Limits', Rows: [['memory', '']] }])).toBe(
       'Namespaces\n  pid      4026532\n  network  own\n           second line\n\nLimits\n  memory\n')
   })
   it('says what to do only where something is wrong', () => {
