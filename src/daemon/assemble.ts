@@ -60,15 +60,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   ])
   const defaultRuntime = await locateRuntime(flags.defaultRuntime)
   const exitDir = join(execRoot, 'exits')
-  const processDriver = new ProcessDriver({
-    execRoot,
-    snapshots: storage.snapshots,
-    exitDir,
-    runtimeRoot: join(execRoot, 'runtime'),
-    defaultRuntime: flags.defaultRuntime,
-    cgroupParent: flags.cgroupParent,
-    usernsRemap: flags.usernsRemap,
-  })
+  const processDriver = new ProcessDriver({ execRoot, snapshots: storage.snapshots, cgroupParent: flags.cgroupParent })
   const vmDriver = new VmDriver({
     dataRoot,
     execRoot,
@@ -93,7 +85,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     network: networkOf(flags),
     drivers: { process: processDriver, vm: vmDriver },
     events: new EventBus(),
-    paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent },
+    paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent, defaultRuntime: flags.defaultRuntime },
     layerSize: (diffId) => storage.layers.get(diffId)?.size ?? 0,
     dataRoot,
     defaultIsolation: flags.defaultIsolation,

@@ -35,7 +35,8 @@ export async function listenUnix(server: Server, path: string, group: string): P
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
-      server.listen(path, () => {
+      // A burst of clients waits in the queue instead of getting EAGAIN.
+      server.listen({ path, backlog: 4096 }, () => {
         server.off('error', reject)
         resolve()
       })

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
 import { conflict, notFound, notImplemented } from '../base/errors.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
 import type {
@@ -183,11 +184,8 @@ export class Containers implements ContainerEngine {
       for (;;) {
         yield await sample()
         if (options.once) return
-        const ended = await new Promise<boolean>((resolve) => {
-          const timer = setTimeout(() => resolve(false), 1000)
-          options.signal.addEventListener('abort', () => { clearTimeout(timer); resolve(true) }, { once: true })
-        })
-        if (ended || options.signal.aborted || container.record.state.status === 'dead') return
+        await setTimeout(1000, undefined, { signal: options.signal }).catch(() => {})
+        if (options.signal.aborted || container.record.state.status === 'dead') return
       }
     })()
   }

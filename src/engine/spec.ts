@@ -25,6 +25,8 @@ export interface SpecPaths {
   containersDir: string
   execRoot: string
   cgroupParent: string
+  /** For process isolation, where the user names none. */
+  defaultRuntime: string
 }
 
 /** The host's resolvers without those that only the host itself can reach (libnetwork resolvconf.FilterResolvDNS). */
@@ -180,7 +182,7 @@ export async function workloadSpec(
       hostname: `${hostname}\n`,
       resolvConf: await resolvConf(host, mode),
     },
-    runtime: host.Runtime,
+    runtime: host.Runtime || (record.isolation === 'process' ? paths.defaultRuntime : ''),
     maskedPaths: host.MaskedPaths ?? (host.Privileged ? [] : maskedPaths),
     readonlyPaths: host.ReadonlyPaths ?? (host.Privileged ? [] : readonlyPaths),
     cgroupParent: host.CgroupParent || paths.cgroupParent,
