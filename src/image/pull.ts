@@ -117,6 +117,7 @@ async function fetchAndUnpack(store: ImageStore, fetcher: BlobFetcher, client: R
   failure.catch(() => {})
   options.signal?.addEventListener('abort', () => fail(options.signal!.reason), { once: true })
   const seen = new Set<Digest>()
+  const downloads: Promise<unknown>[] = []
   const work = blobs.map((blob, i): (() => Promise<Layer>) => {
     const id = shortOf(blob.digest)
     const present = store.layers.get(diffIds[i]!)
@@ -128,6 +129,7 @@ async function fetchAndUnpack(store: ImageStore, fetcher: BlobFetcher, client: R
     onProgress(layerMessage(id, 'Pulling fs layer'))
     const download = obtain(store, fetcher, client, blob, signal, downloadProgress(id, onProgress))
     download.catch(fail)
+    downloads.push(download)
     return async () => register(store, blob, diffIds[i]!, await Promise.race([download, failure]), signal, onProgress)
   })
   try {
@@ -136,6 +138,7 @@ async function fetchAndUnpack(store: ImageStore, fetcher: BlobFetcher, client: R
     return layers
   } catch (error) {
     stop.abort(error)
+    await Promise.allSettled(downloads) // their files are at rest when our caller hears of it
     throw error
   }
 }

@@ -27,7 +27,7 @@ export interface FixtureImage {
 
 /** A layer of these entries. zstd by zstd(1), since Node 20 has none. */
 export function layer(entries: readonly TarEntry[] | Buffer, compression: 'gzip' | 'zstd' | 'none' = 'gzip'): FixtureLayer {
-  const plain = Buffer.isBuffer(entries) ? entries : tar(entries as readonly TarEntry[])
+  const plain = Buffer.isBuffer(entries) ? entries : tar(entries)
   const blob = compression === 'gzip' ? gzipSync(plain, { level: 1 }) : compression === 'zstd' ? execFileSync('zstd', ['-q', '-c', '-1'], { input: plain, maxBuffer: 1 << 30 }) : plain
   const suffix = compression === 'none' ? '' : `+${compression}`
   return { tar: plain, blob, mediaType: `application/vnd.oci.image.layer.v1.tar${suffix}`, diffId: sha256(plain), digest: sha256(blob) }
