@@ -20,6 +20,9 @@ DESTDIR ?=
 LIB = $(DESTDIR)$(PREFIX)/lib/hull
 # Tools that setup unpacked for the tests (docker CLI, docker-registry) come last: the machine's own win.
 export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
+# The versions and checksums of package-lock.json. Not `npm ci`: it refuses a lock file that lacks other platforms' optional binaries, and registry mirrors that
+# do not carry those make such files. No package's install script runs: none is needed, and they are the way in for supply-chain attacks.
+NPM_INSTALL = npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
 NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
@@ -36,7 +39,7 @@ setup-test:
 build: $(NPM_STAMP) native guest kernel dist/.stamp
 
 $(NPM_STAMP): package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	$(NPM_INSTALL)
 	@touch $@
 
 # Each C folder knows by itself what is out of date.
@@ -85,7 +88,7 @@ install: build
 	rm -rf $(LIB)/dist && cp -R dist $(LIB)/dist
 	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/crun-wrap $(LIB)/build
 	rm -rf $(LIB)/build/guest && cp -R build/guest $(LIB)/build/guest
-	cd $(LIB) && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd $(LIB) && $(NPM_INSTALL) --omit=dev
 	ln -sfn ../lib/hull/bin/hull $(DESTDIR)$(PREFIX)/bin/hull
 	ln -sfn ../lib/hull/bin/hulld $(DESTDIR)$(PREFIX)/bin/hulld
 	sed 's,@PREFIX@,$(PREFIX),g' packaging/hull.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/hull.service
