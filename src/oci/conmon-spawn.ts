@@ -105,9 +105,9 @@ function readSync(stream: Readable): Promise<string> {
 
 /**
  * Starts conmon, which calls `RUNTIME create`. Resolves with conmon and the pid of the container's init, which waits to be started.
- * Rejects in Docker's words when the runtime refuses; then conmon has gone, but what the runtime left is the caller's to remove.
+ * `onSpawn` is called as soon as conmon runs. Rejects in Docker's words when the runtime refuses; then conmon has gone, but what the runtime left is the caller's to remove.
  */
-export async function spawnConmon(options: ConmonOptions): Promise<{ child: ChildProcess; pid: number }> {
+export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: number) => void): Promise<{ child: ChildProcess; pid: number }> {
   if (options.logPath.includes(':')) throw internal(`log path ${options.logPath}: conmon cannot use a path with ':'`)
   const errors = join(options.runDir, 'conmon.err')
   const stderr = openSync(errors, 'w', 0o600)
@@ -131,6 +131,7 @@ export async function spawnConmon(options: ConmonOptions): Promise<{ child: Chil
     closeSync(stderr)
   }
   child.unref()
+  if (child.pid !== undefined) onSpawn(child.pid)
   const failed = new Promise<never>((_resolve, reject) => child.once('error', (error) => reject(internal(`cannot start conmon: ${error.message}`, error))))
   failed.catch(() => {})
   const sync = child.stdio[syncFd] as Readable | null | undefined

@@ -30,8 +30,9 @@ export interface SupervisedExit {
 /** supervised.json in the run directory: what a later daemon needs to find the container again. */
 interface Record1 {
   version: 1
-  container: ProcessIdentity
   conmon: ProcessIdentity
+  /** Absent while the runtime still makes it. */
+  container?: ProcessIdentity
 }
 
 const RECORD = 'supervised.json'
@@ -48,13 +49,21 @@ const isIdentity = (value: unknown): value is ProcessIdentity =>
 async function readRecord(runDir: string): Promise<Record1 | undefined> {
   try {
     const parsed: unknown = JSON.parse(await readFile(join(runDir, RECORD), 'utf8'))
-    if (typeof parsed === 'object' && parsed !== null && 'container' in parsed && isIdentity(parsed.container) && 'conmon' in parsed && isIdentity(parsed.conmon)) {
-      return { version: 1, container: parsed.container, conmon: parsed.conmon }
+    if (typeof parsed === 'object' && parsed !== null && 'conmon' in parsed && isIdentity(parsed.conmon)) {
+      const container = 'container' in parsed && isIdentity(parsed.container) ? { container: parsed.container } : {}
+      return { version: 1, conmon: parsed.conmon, ...container }
     }
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') log.warn('unreadable record of a container', { runDir, error })
   }
   return undefined
+}
+
+async function writeRecord(runDir: string, record: Record1): Promise<void> {
+  const path = join(runDir, RECORD)
+  // No fsync: the file tells of processes, and does not outlive them through a crash of the host.
+  await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
+  await rename(`${path}.tmp`, path)
 }
 
 /**
@@ -110,19 +119,29 @@ export class Supervised {
   static async create(options: SupervisedOptions): Promise<Supervised> {
     mkdirSync(options.exitDir, { recursive: true, mode: 0o700 })
     await Promise.all([...STALE.map((name) => rm(join(options.runDir, name), { force: true })), rm(join(options.exitDir, options.id), { force: true })])
+    const named = async (pid: number) => (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER } // killed meanwhile: matches no process
     let child: ChildProcess | undefined
+    let early: Promise<ProcessIdentity> | undefined
     try {
-      const started = await spawnConmon(options)
+      const started = await spawnConmon(options, (conmonPid) => {
+        // While the runtime works: if we die now, the next daemon knows whom to clean up after.
+        early = named(conmonPid).then(async (conmon) => {
+          await writeRecord(options.runDir, { version: 1, conmon })
+          return conmon
+        })
+        early.catch(() => {})
+      })
       child = started.child
-      const [container, conmon] = await Promise.all([identify(started.pid), identify(child.pid!)])
-      const gone = (pid: number) => ({ pid, startTime: Number.MAX_SAFE_INTEGER }) // killed meanwhile: matches no process
-      const self = new Supervised(options, container ?? gone(started.pid), conmon ?? gone(child.pid!), child)
+      const conmon = await early!
+      const container = await named(started.pid)
+      const self = new Supervised(options, container, conmon, child)
       self.#watch()
-      await self.#writeRecord()
+      await writeRecord(options.runDir, { version: 1, conmon, container })
       return self
     } catch (error) {
+      await early?.catch(() => {})
       if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
-      await removeLeftovers(options)
+      await Supervised.removeLeftovers(options).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: options.id, error: failure }))
       throw error
     }
   }
@@ -133,18 +152,10 @@ export class Supervised {
    */
   static async adopt(options: SupervisedOptions): Promise<Supervised | undefined> {
     const record = await readRecord(options.runDir)
-    if (!record) return undefined
+    if (!record?.container) return undefined
     const self = new Supervised(options, record.container, record.conmon, undefined)
     self.#watch()
     return self
-  }
-
-  async #writeRecord(): Promise<void> {
-    const record: Record1 = { version: 1, container: this.container, conmon: this.conmon }
-    const path = join(this.options.runDir, RECORD)
-    // No fsync: the file tells of processes, and does not outlive them through a crash of the host.
-    await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
-    await rename(`${path}.tmp`, path)
   }
 
   #watch(): void {
@@ -287,16 +298,23 @@ export class Supervised {
       this.#ended = { code: 137, oomKilled: false, finishedAt: new Date() }
       this.#exit(this.#ended)
     }
-    await removeLeftovers(this.options)
+    await Supervised.removeLeftovers(this.options)
   }
-}
 
-async function removeLeftovers(options: SupervisedOptions): Promise<void> {
-  const results = await Promise.allSettled([
-    options.runtime.delete(options.id, options.cgroupPath),
-    rm(join(options.exitDir, options.id), { force: true }),
-    ...FILES.map((name) => rm(join(options.runDir, name), { force: true })),
-  ])
-  const failed = results.find((result) => result.status === 'rejected')
-  if (failed) throw failed.reason
+  /** Removes what a start that was cut off left: the runtime's state, whatever runs in the cgroup (conmon then ends by itself), our files. */
+  static async removeLeftovers(options: SupervisedOptions): Promise<void> {
+    const runtime = await Promise.allSettled([options.runtime.delete(options.id, options.cgroupPath)])
+    const record = await readRecord(options.runDir)
+    // It leaves when its container does; it must not write an exit file after we have looked.
+    if (record && !(await waitGone(record.conmon, 2000))) signalProcess(record.conmon, 9)
+    const results = await Promise.allSettled([
+      ...runtime.map(async (result) => {
+        if (result.status === 'rejected') throw result.reason
+      }),
+      rm(join(options.exitDir, options.id), { force: true }),
+      ...FILES.map((name) => rm(join(options.runDir, name), { force: true })),
+    ])
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
+  }
 }

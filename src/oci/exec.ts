@@ -101,13 +101,12 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
   try {
     await writeFile(specFile, serialize(options.detach ? { ...spec, terminal: false } : spec), { mode: 0o600 })
     const command = runtime.command()
-    // Detached: nothing of the process may be a pipe of ours, so that it outlives us; the runtime's words go to a file.
-    const args = [...command.args, ...(options.detach ? ['--log', logFile, '--log-format', 'json'] : []), 'exec', '--process', specFile, '--pid-file', pidFile]
+    // The runtime's words go to a file: stderr is the command's, which may be a terminal that we do not read yet, or nowhere.
+    const args = [...command.args, '--log', logFile, '--log-format', 'json', 'exec', '--process', specFile, '--pid-file', pidFile]
     if (tty) {
       args.push('--console-socket', socket)
       terminalPromise = receiveTerminal(socket, { timeoutMs: START_TIMEOUT, signal: abort.signal })
       terminalPromise.catch(() => {}) // awaited below, or aborted
-      // runc gives the terminal away only when it is told to detach; then it would not wait for the command: --tty alone is crun's.
     }
     const stderr = options.detach ? undefined : pipe('read')
     const stdin = !tty && options.stdin ? pipe('write') : undefined
@@ -133,7 +132,7 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
     const pid = await Promise.race([waitStarted(pidFile, exit), failed])
     if (pid === undefined) {
       if (stderr) await drain(stderr)
-      throw startError(options, stderr ? words.text : await readFile(logFile, 'utf8').catch(() => ''))
+      throw startError(options, (await readFile(logFile, 'utf8').catch(() => '')).trim() || words.text)
     }
     const terminal = await terminalPromise
     stderr?.stream.off('data', hold)

@@ -4,8 +4,8 @@
  * fail with EPERM.
  *
  * Every call allowed here is allowed by Docker's default profile as well. Refused beyond Docker's: io_uring (CVEs by the dozen, and its
- * operations pass no filter), socket families other than the everyday ones (AF_ALG: CVE-2026-31431; AF_VSOCK: the hypervisor), and the i386
- * call `socketcall`, whose arguments lie in memory where no filter sees them: it would be the way around the families.
+ * operations pass no filter), socket families other than the everyday ones (AF_ALG: CVE-2026-31431; AF_VSOCK: the hypervisor), and
+ * 32-bit programs on x86 (see ARCHITECTURES in seccomp.ts).
  */
 
 /** Calls that every program may make. */

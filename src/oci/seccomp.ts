@@ -39,11 +39,17 @@ const refuse = (names: string[], errnoRet: number, ...args: SeccompArgument[]): 
 /** The low 32 bits of an argument: the kernel takes an int, but a program may set the other half, and `==` would compare that too. */
 const low32 = (index: number, value: number): SeccompArgument => ({ index, value: 0xffffffff, valueTwo: value, op: 'SCMP_CMP_MASKED_EQ' })
 
-/** Node's process.arch → libseccomp's architectures: the native one and its 32-bit sibling. x32 is left out: nobody ships it. */
+/**
+ * Node's process.arch → libseccomp's architectures. arm64 has its 32-bit sibling with it. i386 has not: its `socketcall` takes the family from
+ * memory, and libseccomp turns "socket with these families" into "socketcall for any socket" there, which is AF_ALG again. Programs of
+ * an architecture that is not listed end with SIGSYS; who needs i386 brings a profile. x32: nobody ships it.
+ */
 const ARCHITECTURES: Record<string, string[]> = {
-  x64: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86'],
+  x64: ['SCMP_ARCH_X86_64'],
   arm64: ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'],
 }
+/** The native architecture of an archMap entry. */
+const NATIVE: Record<string, string> = { x64: 'SCMP_ARCH_X86_64', arm64: 'SCMP_ARCH_AARCH64' }
 
 /** Hull's default profile for a container with these capabilities ('CAP_…'). */
 export function defaultSeccomp(capabilities: readonly string[], arch: string = process.arch): SeccompConfig {
@@ -60,7 +66,6 @@ export function defaultSeccomp(capabilities: readonly string[], arch: string = p
   const rules: SeccompRule[] = [allow([...allowed])]
   const refused = [...gated, ...words(REFUSED)].filter((name) => !allowed.has(name) && name !== 'clone' && name !== 'clone3')
   rules.push(refuse(refused, EPERM))
-  rules.push(refuse(['socketcall'], ENOSYS)) // musl tries socket(2) first
   const families = [...SOCKET_FAMILIES, ...(has('CAP_NET_ADMIN') ? SOCKET_FAMILIES_NET_ADMIN : [])]
   for (const family of families) rules.push(allow(['socket'], low32(0, family)))
   for (let family = 0; family < 64; family++) if (!families.includes(family)) rules.push(refuse(['socket'], EAFNOSUPPORT, low32(0, family)))
@@ -188,7 +193,7 @@ function architecturesOf(profile: Fields, host: ProfileHost): string[] | undefin
   const direct = namesOf(profile.architectures, 'architectures', /^SCMP_ARCH_[A-Z0-9_]{1,20}$/)
   const map = listOf(profile.archMap, 'archMap', 64)
   if (direct.length > 0 && map.length > 0) throw new ProfileError('"architectures" and "archMap" were specified')
-  const native = ARCHITECTURES[host.arch ?? process.arch]?.[0]
+  const native = NATIVE[host.arch ?? process.arch]
   for (const [i, value] of map.entries()) {
     const entry = fieldsOf(value, `archMap[${i}]`)
     if (entry.architecture === native && native !== undefined) return [native, ...namesOf(entry.subArchitectures, `archMap[${i}].subArchitectures`, /^SCMP_ARCH_[A-Z0-9_]{1,20}$/)]

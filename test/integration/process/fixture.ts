@@ -3,7 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, rmdirSync, existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cgroupHierarchies } from '../../../src/oci/cgroups.js'
+import { mountOverlay, unmount } from '../../../src/host/mount.js'
+import type { MountedSnapshot, SnapshotStore } from '../../../src/sandbox/process/store.js'
+import type { ProcessSpec, WorkloadSpec } from '../../../src/sandbox/types.js'
+
+/** Every mounted cgroup tree. */
+const cgroupHierarchies = () =>
+  [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/^(?:\S+ ){4}(\S+) .* - cgroup2? /gm)].map((match) => match[1]!)
 
 /** A directory of one test file, with its own cgroup parent and a busybox root file system. */
 export class Fixture {
@@ -38,11 +44,12 @@ export class Fixture {
       }
     }
     found.push(...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(this.directory)))
-    for (const directory of [this.exitDir, this.runtimeRoot]) if (existsSync(directory)) found.push(...readdirSync(directory).map((name) => join(directory, name)))
+    for (const directory of [this.exitDir, this.runtimeRoot, join(this.runtimeRoot, 'crun'), join(this.directory, 'run'), join(this.directory, 'snapshots')]) if (existsSync(directory)) found.push(...readdirSync(directory).filter((name) => name !== 'crun' && name !== 'runc' && !name.startsWith('.')).map((name) => join(directory, name)))
     return found
   }
 
   remove(): void {
+    for (const match of readFileSync('/proc/self/mounts', 'utf8').matchAll(/^\S+ (\S+) /gm)) if (match[1]!.startsWith(`${this.directory}/`)) unmount(match[1]!)
     for (const hierarchy of cgroupHierarchies()) {
       try {
         rmdirSync(hierarchy + this.cgroupParent)
@@ -51,6 +58,54 @@ export class Fixture {
       }
     }
     rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+/** The least that storage/snapshots.ts does. */
+export class TestSnapshots implements SnapshotStore {
+  constructor(private readonly root: string) {}
+
+  paths(id: string, layers: readonly string[]): MountedSnapshot {
+    const at = (name: string) => join(this.root, id, name)
+    return { layers, upper: at('upper'), work: at('work'), merged: at('merged') }
+  }
+
+  async prepare(id: string, layers: readonly string[]): Promise<MountedSnapshot> {
+    const paths = this.paths(id, layers)
+    for (const path of [paths.upper, paths.work, paths.merged]) mkdirSync(path, { recursive: true })
+    return paths
+  }
+
+  async mount(snapshot: MountedSnapshot): Promise<void> {
+    await mountOverlay({ lower: [...snapshot.layers], upper: snapshot.upper, work: snapshot.work, target: snapshot.merged })
+  }
+
+  unmount(id: string): boolean {
+    return unmount(join(this.root, id, 'merged'))
+  }
+
+  async remove(id: string): Promise<void> {
+    this.unmount(id)
+    rmSync(join(this.root, id), { recursive: true, force: true })
+  }
+}
+
+/** A workload with nothing special about it. */
+export function workload(fixture: Fixture, args: string[], extra: Partial<WorkloadSpec> = {}, process: Partial<ProcessSpec> = {}): WorkloadSpec {
+  const id = fixture.id()
+  return {
+    id, name: id.slice(0, 12),
+    process: { args, env: ['PATH=/bin'], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false, ...process },
+    openStdin: false, stdinOnce: false, hostname: 'box', domainname: '', layers: [fixture.layer], chainId: 'sha256:test', readOnlyRootfs: false, mounts: [],
+    resources: {
+      memory: 0, memorySwap: 0, memoryReservation: 0, nanoCpus: 0, cpuShares: 0, cpuPeriod: 0, cpuQuota: 0, cpusetCpus: '', cpusetMems: '',
+      pidsLimit: 0, ulimits: [], oomKillDisable: false, oomScoreAdj: 0, blkioWeight: 0,
+    },
+    network: { mode: 'none' }, init: false, privileged: false, capAdd: [], capDrop: [], noNewPrivileges: false, seccomp: 'default', sysctls: {}, shmSize: 0,
+    files: { hosts: '127.0.0.1\tlocalhost\n', hostname: 'box\n', resolvConf: 'nameserver 192.0.2.1\n' }, runtime: '',
+    maskedPaths: ['/proc/kcore', '/proc/timer_list', '/sys/firmware'], readonlyPaths: ['/proc/sys', '/proc/sysrq-trigger'],
+    cgroupParent: fixture.cgroupParent, logPath: join(fixture.directory, 'state', id, 'container.log'), stateDir: join(fixture.directory, 'state', id),
+    runDir: join(fixture.directory, 'run', id), ...extra,
   }
 }
 

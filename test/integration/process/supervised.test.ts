@@ -10,7 +10,7 @@ const live = new Set<Supervised>()
 
 async function prepare(args: string[], extra: Partial<SupervisedOptions> = {}): Promise<SupervisedOptions> {
   const id = fixture.id()
-  const runDir = join(fixture.directory, 'run', id)
+  const runDir = join(fixture.directory, 'bundles', id)
   mkdirSync(runDir, { recursive: true })
   const cgroupPath = `${fixture.cgroupParent}/${id}`
   writeFileSync(join(runDir, 'config.json'), JSON.stringify({

@@ -1,0 +1,149 @@
+import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { badRequest } from '../../base/errors.js'
+import { parseStatus } from '../../host/process.js'
+import { capUlimits, isRlimitName, rlimitPowers, type RlimitPowers } from '../../host/rlimit.js'
+import { effectiveCapabilities } from '../../oci/capabilities.js'
+import { hostCgroups } from '../../oci/cgroups.js'
+import { buildResources, resourceSupport } from '../../oci/resources.js'
+import { seccompFor, type SeccompConfig } from '../../oci/seccomp.js'
+import { buildProcess, buildSpec, type ProcessInput } from '../../oci/spec.js'
+import type { OciConfig, OciDevice, OciIdMapping, OciProcess, OciResources } from '../../oci/spec-types.js'
+import { resolveUserIn } from '../../oci/users.js'
+import type { ProcessSpec, SandboxAttachments, WorkloadSpec } from '../types.js'
+
+/** Docker's default for /dev/shm. */
+const DEFAULT_SHM = 64 << 20
+const TINI = ['/usr/bin/tini-static', '/usr/libexec/docker/docker-init', '/usr/bin/docker-init']
+
+interface OwnPowers {
+  rlimits: RlimitPowers
+  capabilities: bigint
+  oomScoreAdj: number
+}
+let own: OwnPowers | undefined
+
+/** What this daemon can give away; it does not change while it runs. */
+function ownPowers(): OwnPowers {
+  own ??= {
+    rlimits: rlimitPowers(),
+    capabilities: parseStatus(readFileSync('/proc/self/status', 'utf8')).capabilities.bounding,
+    oomScoreAdj: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')),
+  }
+  return own
+}
+
+/** The parts of a workload's wall that do not depend on its files: decided, checked, with warnings. */
+export interface Wall {
+  capabilities: string[]
+  seccomp: SeccompConfig | undefined
+  resources: OciResources
+  ulimits: ProcessInput['ulimits']
+  oomScoreAdj: number | undefined
+  init: string | undefined
+  warnings: string[]
+}
+
+/** Checks a workload and decides its wall. 400 for what is wrong in it, warnings for what this host cannot do. */
+export async function buildWall(spec: WorkloadSpec): Promise<Wall> {
+  const powers = ownPowers()
+  const warnings: string[] = []
+  const { capabilities, missing } = effectiveCapabilities({ privileged: spec.privileged, add: spec.capAdd, drop: spec.capDrop }, powers.capabilities)
+  if (missing.length > 0) warnings.push(`This host cannot give ${missing.join(', ')}: the daemon does not have it. Discarded.`)
+  const seccomp = spec.privileged && spec.seccomp === 'default' ? undefined : seccompFor(spec.seccomp, capabilities)
+  const built = buildResources(spec.resources, resourceSupport(await hostCgroups()), spec.privileged)
+  warnings.push(...built.warnings)
+  for (const { name, soft, hard } of spec.resources.ulimits) {
+    if (!isRlimitName(name)) throw badRequest(`invalid ulimit type: ${name}`)
+    if (hard >= 0 && (soft > hard || soft < 0)) throw badRequest(`ulimit soft limit must be less than or equal to hard limit: ${soft} > ${hard}`)
+  }
+  const { ulimits, capped } = capUlimits(spec.resources.ulimits, powers.rlimits)
+  if (capped.length > 0) warnings.push(`The ulimits ${capped.join(', ')} are above what this host allows the daemon to set. Lowered to that.`)
+  let oomScoreAdj = spec.resources.oomScoreAdj === 0 ? undefined : spec.resources.oomScoreAdj
+  if (oomScoreAdj !== undefined && oomScoreAdj < powers.oomScoreAdj && !powers.rlimits.mayRaise) {
+    warnings.push(`oom_score_adj ${oomScoreAdj} needs CAP_SYS_RESOURCE, which the daemon does not have. Discarded.`)
+    oomScoreAdj = undefined
+  }
+  const init = spec.init ? TINI.find((path) => existsSync(path)) : undefined
+  if (spec.init && init === undefined) throw badRequest('--init needs an init: apt-get install tini (/usr/bin/tini-static)')
+  return { capabilities, seccomp, resources: built.resources, ulimits, oomScoreAdj, init, warnings }
+}
+
+/** The host's device nodes, which a privileged container sees (moby WithDevices). Bounded, and without what /dev has mounted in it. */
+function hostDevices(): OciDevice[] {
+  const skip = new Set(['pts', 'shm', 'fd', 'mqueue', '.lxc', '.lxd-mounts', '.udev', 'hugepages'])
+  const standard = new Set(['/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom', '/dev/tty', '/dev/console', '/dev/ptmx'])
+  const devices: OciDevice[] = []
+  const walk = (directory: string, depth: number) => {
+    for (const name of readdirSync(directory)) {
+      if (devices.length >= 4096 || (depth === 0 && skip.has(name))) continue
+      const path = join(directory, name)
+      let stat
+      try {
+        stat = lstatSync(path)
+      } catch {
+        continue // gone
+      }
+      if (stat.isDirectory() && depth < 4) walk(path, depth + 1)
+      else if ((stat.isCharacterDevice() || stat.isBlockDevice()) && !standard.has(path)) {
+        // makedev(3), glibc's layout: 12 + 20 bits of minor, 12 + 20 of major
+        const rdev = BigInt(stat.rdev)
+        devices.push({
+          path, type: stat.isBlockDevice() ? 'b' : 'c', major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
+          minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)), fileMode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid,
+        })
+      }
+    }
+  }
+  walk('/dev', 0)
+  return devices
+}
+
+/** config.json of a workload whose root file system is mounted at `rootfs`. */
+export async function buildConfig(
+  spec: WorkloadSpec,
+  wall: Wall,
+  place: { rootfs: string; cgroupPath: string; runDir: string; attachments: SandboxAttachments; idMap?: OciIdMapping },
+): Promise<OciConfig> {
+  const user = await resolveUserIn(place.rootfs, spec.process.user, spec.process.groupAdd)
+  const { network } = spec
+  const { netnsPath } = place.attachments
+  if (network.mode === 'bridge' && netnsPath === undefined) throw new Error('a bridged container without a network namespace')
+  return buildSpec({
+    process: {
+      args: spec.process.args, env: spec.process.env, cwd: spec.process.cwd, user, tty: spec.process.tty,
+      ...(spec.process.consoleSize ? { consoleSize: spec.process.consoleSize } : {}),
+      capabilities: wall.capabilities, noNewPrivileges: spec.noNewPrivileges, ulimits: wall.ulimits,
+      ...(wall.oomScoreAdj === undefined ? {} : { oomScoreAdj: wall.oomScoreAdj }),
+    },
+    rootfs: place.rootfs,
+    readOnlyRootfs: spec.readOnlyRootfs,
+    hostname: spec.hostname,
+    domainname: spec.domainname,
+    mounts: spec.mounts,
+    files: { '/etc/resolv.conf': join(place.runDir, 'resolv.conf'), '/etc/hostname': join(place.runDir, 'hostname'), '/etc/hosts': join(place.runDir, 'hosts') },
+    init: wall.init,
+    network: network.mode === 'host' ? 'host' : netnsPath === undefined ? 'new' : { path: netnsPath },
+    cgroupPath: place.cgroupPath,
+    resources: wall.resources,
+    seccomp: wall.seccomp,
+    sysctls: spec.sysctls,
+    shmSize: spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM,
+    privileged: spec.privileged,
+    devices: spec.privileged ? hostDevices() : [],
+    maskedPaths: spec.maskedPaths,
+    readonlyPaths: spec.readonlyPaths,
+    ...(place.idMap ? { idMap: place.idMap } : {}),
+  })
+}
+
+/** An exec session's process: the container's wall, and all capabilities when it is privileged. */
+export async function buildExecProcess(spec: WorkloadSpec, process: ProcessSpec, rootfs: string): Promise<OciProcess> {
+  const powers = ownPowers()
+  const { capabilities } = effectiveCapabilities({ privileged: spec.privileged || process.privileged, add: spec.capAdd, drop: spec.capDrop }, powers.capabilities)
+  return buildProcess({
+    args: process.args, env: process.env, cwd: process.cwd, user: await resolveUserIn(rootfs, process.user, process.groupAdd), tty: process.tty,
+    ...(process.consoleSize ? { consoleSize: process.consoleSize } : {}),
+    capabilities, noNewPrivileges: spec.noNewPrivileges, ulimits: capUlimits(spec.resources.ulimits, powers.rlimits).ulimits,
+  })
+}

@@ -1,0 +1,140 @@
+import { existsSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { badRequest, messageOf } from '../../base/errors.js'
+import { log } from '../../base/log.js'
+import { run } from '../../base/run.js'
+import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
+import { locateConmon } from '../../oci/conmon-spawn.js'
+import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
+import { locateRuntime, Runtime } from '../../oci/runtime.js'
+import { serialize } from '../../oci/spec-types.js'
+import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import { buildConfig, buildWall } from './build.js'
+import { ProcessSandbox, releaseFiles } from './sandbox.js'
+import type { SnapshotStore } from './store.js'
+
+/** Where one daemon keeps its containers' things, apart from every other daemon's. */
+export interface ProcessDriverOptions {
+  snapshots: SnapshotStore
+  /** The daemon's exec root (/run/hull): `exits` and `runtime` are made in it. */
+  execRoot: string
+  /** For workloads that name none: '/hull'. */
+  cgroupParent?: string
+}
+
+/** The process isolation: OCI spec → conmon → crun (or another runtime). */
+export class ProcessDriver implements SandboxDriver {
+  readonly isolation = 'process'
+
+  constructor(private readonly options: ProcessDriverOptions) {}
+
+  async info(): Promise<DriverInfo> {
+    const warnings: string[] = []
+    const details: Record<string, string> = {}
+    try {
+      const program = await locateRuntime('')
+      details['crun version'] = program.version
+      if (program.verdict.warn) warnings.push(program.verdict.warn)
+    } catch (error) {
+      warnings.push(messageOf(error))
+    }
+    try {
+      const said = await run(locateConmon(), ['--version'], { timeoutMs: 5000 })
+      details['conmon version'] = /version (\S+)/.exec(said.stdout)?.[1] ?? 'unknown'
+    } catch (error) {
+      warnings.push(messageOf(error))
+    }
+    const { layout } = await hostCgroups()
+    details['cgroup layout'] = layout
+    return { isolation: this.isolation, accelerator: '', warnings, details }
+  }
+
+  async validate(spec: WorkloadSpec): Promise<string[]> {
+    const program = await locateRuntime(spec.runtime)
+    const wall = await buildWall(spec)
+    await cgroupOf(this.#cgroupPath(spec)).catch((error: unknown) => {
+      throw badRequest(messageOf(error), error)
+    })
+    return [...(program.verdict.warn ? [program.verdict.warn] : []), ...wall.warnings]
+  }
+
+  #cgroupPath(spec: Pick<WorkloadSpec, 'id' | 'cgroupParent'>): string {
+    const parent = spec.cgroupParent || this.options.cgroupParent || '/hull'
+    return `${parent.startsWith('/') ? '' : '/'}${parent.replace(/\/+$/, '')}/${spec.id}`
+  }
+
+  async #supervisedOptions(spec: WorkloadSpec): Promise<SupervisedOptions> {
+    const program = await locateRuntime(spec.runtime)
+    return {
+      id: spec.id,
+      runDir: spec.runDir,
+      exitDir: join(this.options.execRoot, 'exits'),
+      // A directory for each runtime: they do not read one another's state.
+      runtime: await Runtime.open(spec.runtime, join(this.options.execRoot, 'runtime', program.kind === 'other' ? program.name.replaceAll('/', '_') : program.kind)),
+      logPath: spec.logPath,
+      tty: spec.process.tty,
+      stdin: spec.openStdin,
+      // With a terminal Docker never closes stdin when a client leaves; without, the first one's end is the end when it said so.
+      leaveStdinOpen: spec.process.tty || !spec.stdinOnce,
+      attempt: { command: spec.process.args[0] ?? '', cwd: spec.process.cwd },
+      cgroupPath: this.#cgroupPath(spec),
+    }
+  }
+
+  get #socketDirectory(): string {
+    return this.options.execRoot.length <= 80 ? this.options.execRoot : '/run'
+  }
+
+  async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
+    const { snapshots } = this.options
+    const wall = await buildWall(spec)
+    const supervisedOptions = await this.#supervisedOptions(spec)
+    try {
+      // Both to their end, before anything is undone.
+      const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec), this.#writeFiles(spec)])
+      if (mounted.status === 'rejected') throw mounted.reason
+      if (written.status === 'rejected') throw written.reason
+      const snapshot = mounted.value
+      const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments })
+      await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
+      const supervised = await Supervised.create(supervisedOptions)
+      return new ProcessSandbox(spec, supervised, await cgroupOf(supervisedOptions.cgroupPath), snapshots, this.#socketDirectory)
+    } catch (error) {
+      await releaseFiles(spec, snapshots).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
+      throw error
+    }
+  }
+
+  async #mountRoot(spec: WorkloadSpec) {
+    const { snapshots } = this.options
+    while (snapshots.unmount(spec.id)); // left by a daemon that died between two steps
+    const snapshot = await snapshots.prepare(spec.id, spec.layers)
+    await snapshots.mount(snapshot)
+    return snapshot
+  }
+
+  async #writeFiles(spec: WorkloadSpec): Promise<void> {
+    await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
+    if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
+    const { hosts, hostname, resolvConf } = spec.files
+    // Bind-mounted into the container: readable for every uid in there. The directory around them is not.
+    await Promise.all(Object.entries({ hosts, hostname, 'resolv.conf': resolvConf }).map(([name, text]) => writeFile(join(spec.runDir, name), text, { mode: 0o644 })))
+  }
+
+  async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {
+    if (!existsSync(spec.runDir)) return undefined
+    const options = await this.#supervisedOptions(spec)
+    const supervised = await Supervised.adopt(options)
+    if (supervised) return new ProcessSandbox(spec, supervised, await cgroupOf(options.cgroupPath), this.options.snapshots, this.#socketDirectory)
+    // The daemon died half-way through a start: nothing of it may stay.
+    await Supervised.removeLeftovers(options)
+    await releaseFiles(spec, this.options.snapshots)
+    return undefined
+  }
+
+  async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+    await releaseFiles(spec, this.options.snapshots)
+    await this.options.snapshots.remove(spec.id)
+  }
+}

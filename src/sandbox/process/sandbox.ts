@@ -1,0 +1,118 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { conflict } from '../../base/errors.js'
+import type { Cgroup } from '../../host/cgroup.js'
+import type { Supervised } from '../../oci/conmon.js'
+import { execInContainer } from '../../oci/exec.js'
+import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import { buildExecProcess } from './build.js'
+import { explainProcess } from './explain.js'
+import { processStats } from './stats.js'
+import type { SnapshotStore } from './store.js'
+import { topOf } from './top.js'
+
+const SIGKILL = 9
+
+/** A container on the host's kernel. */
+export class ProcessSandbox implements Sandbox {
+  readonly isolation = 'process'
+  #destroyed: Promise<void> | undefined
+
+  constructor(
+    private readonly spec: WorkloadSpec,
+    private readonly supervised: Supervised,
+    private readonly cgroup: Cgroup,
+    private readonly snapshots: SnapshotStore,
+    private readonly socketDirectory: string,
+  ) {}
+
+  get id(): string {
+    return this.spec.id
+  }
+
+  get pid(): number {
+    return this.supervised.pid
+  }
+
+  get exited(): Promise<ExitStatus> {
+    return this.supervised.exited
+  }
+
+  get #rootfs(): string {
+    return this.snapshots.paths(this.spec.id, this.spec.layers).merged
+  }
+
+  async start(): Promise<void> {
+    await this.supervised.start()
+  }
+
+  async attach(): Promise<StdioStream> {
+    return { duplex: await this.supervised.attach() }
+  }
+
+  async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
+    if (!(await this.supervised.isRunning())) throw conflict(`container ${this.id} is not running`)
+    return execInContainer({
+      runtime: this.supervised.runtime, id: this.id, directory: this.spec.runDir, socketDirectory: this.socketDirectory,
+      process: await buildExecProcess(this.spec, process, this.#rootfs), ...options,
+    })
+  }
+
+  async signal(signal: number): Promise<boolean> {
+    const sent = this.supervised.signal(signal)
+    // A frozen process of cgroup v1 takes its SIGKILL only when it thaws. (v2's dies at once.)
+    if (sent && signal === SIGKILL && (await this.#frozen())) await this.cgroup.freeze(false)
+    return sent
+  }
+
+  async #frozen(): Promise<boolean> {
+    if (this.cgroup.isV2) return false
+    return ((await this.cgroup.read('freezer', 'freezer.state')) ?? 'THAWED').trim() !== 'THAWED'
+  }
+
+  async resize(rows: number, columns: number): Promise<void> {
+    await this.supervised.resize(rows, columns)
+  }
+
+  async pause(): Promise<void> {
+    await this.cgroup.freeze(true)
+  }
+
+  async unpause(): Promise<void> {
+    await this.cgroup.freeze(false)
+  }
+
+  async stats(): Promise<SandboxStats> {
+    return processStats(this.cgroup, this.pid, this.spec.network.mode !== 'host')
+  }
+
+  async top(psArgs: string[]): Promise<TopResult> {
+    return topOf(await this.cgroup.pids(), psArgs)
+  }
+
+  async explain(): Promise<Facts[]> {
+    const { program } = this.supervised.runtime
+    return explainProcess({ pid: this.pid, conmonPid: this.supervised.conmonPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup })
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#destroy().catch((error: unknown) => {
+      this.#destroyed = undefined // may be tried again
+      throw error
+    })
+    return this.#destroyed
+  }
+
+  async #destroy(): Promise<void> {
+    await this.signal(SIGKILL)
+    await this.supervised.destroy()
+    await releaseFiles(this.spec, this.snapshots)
+  }
+}
+
+/** The mounted root and the run directory of a container that has ended. */
+export async function releaseFiles(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, snapshots: SnapshotStore): Promise<void> {
+  while (snapshots.unmount(spec.id)); // what may be stacked there after a crash, too
+  // No mount lies in the run directory: nothing but our own small files goes.
+  await rm(join(spec.runDir), { recursive: true, force: true })
+}
