@@ -71,7 +71,7 @@ void clients_frame(const struct frame *f);
 /* STARTED or FAILED is known: tells those who wait. */
 void clients_started(void);
 void clients_update(void);
-/* No client has anything left to be written. */
+/* No client has anything left to be written, and those whose stream has ended have closed their end. */
 bool clients_flushed(void);
 void clients_close(void);
 

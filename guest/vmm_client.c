@@ -13,7 +13,8 @@
 #include "vmm.h"
 
 #define CLIENTS_MAX 160 /* more than the agent has sessions (128): a signal or query finds a place */
-#define QUEUE_MAX (WINDOW_START + 2 * 262144u) /* a window of output and one whole REPLY */
+/* A window of output in the smallest frames (12 bytes of header for one byte) and one whole REPLY. Only what is queued takes memory. */
+#define QUEUE_MAX (13u * WINDOW_START + 524288u)
 
 struct client {
   struct watch watch;
@@ -22,7 +23,10 @@ struct client {
   uint32_t stream;     /* at the agent; 0: none now */
   bool exec;           /* the stream is an exec session (else a query) */
   bool waits;          /* for STARTED or FAILED */
-  bool ending;         /* closed when `out` is written */
+  bool ending;         /* its stream is over: nothing more is read from it but its end, our end is closed when `out` is written */
+  bool shut;           /* our end is closed */
+  uint8_t tail_type;   /* of the last frame in `out` */
+  uint32_t tail_size;
   uint64_t allowed;    /* output that the guest may still send */
   uint64_t stdin_left; /* stdin that the client may still send */
 };
@@ -44,6 +48,17 @@ static void send_to(struct client *c, uint8_t type, uint8_t flags, const void *p
     drop(c); /* it asked for more than it reads */
     return;
   }
+  /* Output that waits is put together: a process that writes single bytes does not make a queue of headers. */
+  bool output = type == F_STDOUT || type == F_STDERR;
+  if (output && c->tail_type == type && c->out.length >= FRAME_HEADER + c->tail_size && c->tail_size + size <= FRAME_MAX) {
+    memcpy(space, payload, size);
+    bytes_commit(&c->out, size);
+    c->tail_size += (uint32_t)size;
+    frame_header(space + size - c->tail_size - FRAME_HEADER, type, flags, 0, c->tail_size);
+    return;
+  }
+  c->tail_type = type;
+  c->tail_size = (uint32_t)size;
   frame_header(space, type, flags, 0, (uint32_t)size);
   if (size > 0) memcpy(space + FRAME_HEADER, payload, size);
   bytes_commit(&c->out, FRAME_HEADER + size);
@@ -178,7 +193,7 @@ static void client_ready(struct watch *w, uint32_t events) {
   ssize_t n = space == NULL ? 0 : read(w->fd, space, FRAME_HEADER + FRAME_MAX);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) drop(c); /* closed, also for writing alone: the client is gone */
-  else bytes_commit(&c->in, (size_t)n);
+  else if (!c->ending) bytes_commit(&c->in, (size_t)n);
 }
 
 static void accept_ready(struct watch *w, uint32_t events) {
@@ -244,13 +259,14 @@ void clients_frame(const struct frame *f) {
   if (ends) {
     c->stream = 0;
     c->ending = c->exec;
+    if (c->ending) bytes_free(&c->in);
   }
   send_to(c, f->type, f->flags, f->payload, f->length);
 }
 
 bool clients_flushed(void) {
   for (struct client *c = clients; c != NULL; c = c->next)
-    if (c->watch.fd >= 0 && c->out.length > 0) return false;
+    if (c->watch.fd >= 0 && (c->out.length > 0 || c->ending)) return false;
   return true;
 }
 
@@ -259,7 +275,8 @@ void clients_update(void) {
     struct client *c = *at;
     handle_input(c);
     if (c->watch.fd >= 0 && !bytes_write(&c->out, c->watch.fd)) drop(c);
-    if (c->watch.fd >= 0 && c->ending && c->out.length == 0) drop(c);
+    /* Not closed yet: a client that still sends WINDOW would get EPIPE and might throw away what it has not read. */
+    if (c->watch.fd >= 0 && c->ending && !c->shut && c->out.length == 0) c->shut = shutdown(c->watch.fd, SHUT_WR) == 0;
     if (c->watch.fd < 0) {
       *at = c->next;
       bytes_free(&c->in);
@@ -269,7 +286,7 @@ void clients_update(void) {
       continue;
     }
     bool full = c->in.length >= FRAME_HEADER + FRAME_MAX;
-    watch_set(&c->watch, (full || c->ending ? 0u : EPOLLIN) | (c->out.length > 0 ? EPOLLOUT : 0u));
+    watch_set(&c->watch, (full ? 0u : EPOLLIN) | (c->out.length > 0 ? EPOLLOUT : 0u));
     at = &c->next;
   }
   watch_set(&listener, count < CLIENTS_MAX ? EPOLLIN : 0);

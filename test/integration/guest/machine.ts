@@ -107,11 +107,11 @@ export class Machine {
   readonly startedAt = performance.now()
 
   constructor(readonly dir: string, image: string, readonly disk: string, options: BootOptions) {
-    const config: Pairs = [['hostname', 'box'], ['etc_hosts', '127.0.0.1 localhost\n'], ['etc_hostname', 'box\n'], ['etc_resolv', 'nameserver 192.0.2.53\n'],
+    // of a key that is there twice the first counts
+    const config: Pairs = [...(options.config ?? []), ['hostname', 'box'], ['etc_hosts', '127.0.0.1 localhost\n'], ['etc_hostname', 'box\n'], ['etc_resolv', 'nameserver 192.0.2.53\n'],
       ['net', 'none'], ['root', '/dev/vda'], ['disk', '/dev/vdb'],
       ...['/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/acpi', '/sys/firmware'].map((path): [string, string] => ['masked', path]),
-      ...['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'].map((path): [string, string] => ['ropath', path]),
-      ...(options.config ?? [])]
+      ...['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'].map((path): [string, string] => ['ropath', path])]
     const run = processPairs(options.args, [...(options.stdin ? [['stdin', 1] as [string, number]] : []), ...(options.run ?? [])])
     writeFileSync(join(dir, 'config.frames'), options.configFrames ?? encode(T.CONFIG, text(config), 0))
     writeFileSync(join(dir, 'run.frames'), options.runFrames ?? encode(T.RUN, text(run), 1))
