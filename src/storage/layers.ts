@@ -3,7 +3,7 @@ import { renameSync, symlinkSync } from 'node:fs'
 import { mkdir, open, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HullError, codeOf, internal } from '../base/errors.js'
-import { readIfExists, writeFileAtomic } from '../base/files.js'
+import { readIfExists } from '../base/files.js'
 import { log } from '../base/log.js'
 import { runOk } from '../base/run.js'
 import { Flights } from '../base/flights.js'
@@ -20,6 +20,9 @@ interface LayerRecord {
   bootId: string
 }
 
+/** Pause after the last new layer before they are all written out, milliseconds. */
+const syncDelay = 3000
+
 const diffIdPattern = /^sha256:[0-9a-f]{64}$/
 const hex = (diffId: string) => diffId.slice('sha256:'.length)
 
@@ -33,6 +36,7 @@ export class Layers implements LayerStore {
   private readonly flights = new Flights<Layer, number>()
   private readonly unsynced = new Set<string>()
   private syncing: Promise<void> | undefined
+  private timer: NodeJS.Timeout | undefined
 
   private constructor(
     readonly root: string,
@@ -53,7 +57,7 @@ export class Layers implements LayerStore {
     for (const name of await readdir(root)) {
       if (name !== 'tmp') await self.read(name)
     }
-    self.startSync()
+    if (self.unsynced.size > 0) self.scheduleSync()
     return self
   }
 
@@ -172,7 +176,7 @@ export class Layers implements LayerStore {
         diffId: result.diffId, short: randomBytes(6).toString('hex').toUpperCase(), size: result.size,
         blob: { ...blob, digest: blob.digest || result.blobDigest! }, bootId: this.bootId,
       }
-      await writeFileAtomic(join(work, 'layer.json'), JSON.stringify(record))
+      await writeFile(join(work, 'layer.json'), JSON.stringify(record), { mode: 0o600 }) // reaches the disk with the rest, before its marker
       if (diffId === undefined) this.retain(result.diffId)
       try {
         if (!this.layers.has(result.diffId)) await options.adopt?.(record.blob.digest)
@@ -185,7 +189,7 @@ export class Layers implements LayerStore {
         renameSync(work, join(this.root, hex(result.diffId)))
         this.unsynced.add(result.diffId)
         const layer = this.admit(record)
-        this.startSync()
+        this.scheduleSync()
         return layer
       } catch (error) {
         if (diffId === undefined) this.dropReference(result.diffId)
@@ -201,28 +205,38 @@ export class Layers implements LayerStore {
     }
   }
 
+  /** Soon, when no more layers have come for a while: writing out one layer would slow the unpacking of the next. */
+  private scheduleSync(): void {
+    clearTimeout(this.timer)
+    this.timer = setTimeout(() => void this.sync(), syncDelay).unref()
+  }
+
   /**
    * Brings new layers to the disk behind the caller's back: syncfs(2) by sync(1), one at a time, then their markers. Waiting
    * for the disk would double the time of a pull; after a crash, layers without a marker are unpacked again.
    */
-  private startSync(): void {
-    if (this.syncing !== undefined || this.unsynced.size === 0) return
-    this.syncing = (async () => {
+  private sync(): Promise<void> {
+    clearTimeout(this.timer)
+    this.syncing ??= (async () => {
       while (this.unsynced.size > 0) {
         const batch = [...this.unsynced]
         await runOk('sync', ['-f', this.root], { env: { PATH: '/usr/bin:/bin' } })
         for (const diffId of batch) {
-          if (this.layers.has(diffId)) await writeFile(join(this.root, hex(diffId), 'synced'), '')
+          // One that was removed meanwhile needs no marker.
+          await writeFile(join(this.root, hex(diffId), 'synced'), '').catch((error: unknown) => {
+            if (codeOf(error) !== 'ENOENT') throw error
+          })
           this.unsynced.delete(diffId)
         }
       }
     })()
       .catch((error: unknown) => log.warn('layers could not be synced to the disk', { error }))
       .finally(() => (this.syncing = undefined))
+    return this.syncing
   }
 
   async settled(): Promise<void> {
-    while (this.syncing !== undefined) await this.syncing
+    if (this.unsynced.size > 0) await this.sync()
   }
 
   async collectGarbage(): Promise<void> {

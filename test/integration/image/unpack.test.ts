@@ -264,6 +264,62 @@ describe('bad archives are clear errors', () => {
   })
 })
 
+describe('damaged archives', () => {
+  /** Small, repeatable randomness (mulberry32). */
+  function random(seed: number): () => number {
+    return () => {
+      seed = (seed + 0x6d2b79f5) | 0
+      let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+      return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+    }
+  }
+  /** Header checksums made right again, so that the damage gets past them. */
+  function mend(bytes: Buffer): void {
+    for (let at = 0; at + 512 <= bytes.length; at += 512) {
+      if (bytes.toString('latin1', at + 257, at + 262) !== 'ustar') continue
+      bytes.fill(0x20, at + 148, at + 156)
+      const sum = bytes.subarray(at, at + 512).reduce((total, byte) => total + byte, 0)
+      bytes.write(sum.toString(8).padStart(6, '0') + '\0 ', at + 148, 'latin1')
+    }
+  }
+
+  it('300 mutations: each is unpacked or an error in words, never a crash or a forbidden system call, and nothing outside changes', async () => {
+    const next = random(42)
+    const outside = join(directory, 'outside')
+    await writeFile(outside, 'precious')
+    const good = tar([
+      { name: './', type: 'dir' }, { name: 'd/', type: 'dir', mode: 0o1777 }, { name: 'd/f', content: 'x'.repeat(1500), xattrs: { 'user.a': Buffer.from('b'), 'security.capability': capability } },
+      { name: 'd/l', type: 'symlink', link: '../d/f' }, { name: 'd/h', type: 'hardlink', link: 'd/f' }, { name: 'n', type: 'char', major: 1, minor: 3 }, { name: '.wh.w', content: '' }, { name: 'o/.wh..wh..opq', content: '' },
+      { name: `${'long/'.repeat(30)}f`, content: 'y' }, { name: 'p', type: 'fifo' }, { name: 'sp', content: '1\n0\n4\n'.padEnd(512, '\0') + 'data', pax: { 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '4096' } },
+    ])
+    const forms = [good, gzipSync(good), layer(good, 'zstd').blob]
+    let accepted = 0
+    for (let i = 0; i < 300; i++) {
+      const bytes = Buffer.from(forms[i % 5 < 3 ? 0 : (i % 5) - 2]!)
+      for (let n = 1 + Math.floor(next() * 6); n > 0; n--) {
+        const at = Math.floor(next() * bytes.length)
+        if (next() < 0.5) bytes[at] = Math.floor(next() * 256)
+        else bytes.write(['../', '/', '\xff\xff\xff\xff', '77777777777', '-1', '\0'][Math.floor(next() * 6)]!, at, 'latin1')
+      }
+      if (i % 5 < 3) mend(bytes)
+      await rm(target, { recursive: true, force: true })
+      await mkdir(target)
+      try {
+        await unpackBytes(next() < 0.1 ? bytes.subarray(0, Math.floor(next() * bytes.length)) : bytes, { layer: next() < 0.7, maxBytes: 8 << 20 })
+        accepted++
+      } catch (error) {
+        expect(error).toBeInstanceOf(UnpackError)
+        expect((error as Error).message).not.toMatch(/signal|was ended|answered/)
+      }
+    }
+    expect(await readFile(outside, 'utf8')).toBe('precious')
+    expect((await readdir(directory)).sort()).toEqual(['archive', 'outside', 'target'])
+    expect(accepted).toBeGreaterThan(20)
+    expect(accepted).toBeLessThan(290)
+  })
+})
+
 describe('the child', () => {
   it('scratch trees: files 0600 of root, no owners, no attributes', async () => {
     await unpackBytes(tar([{ name: 'd/', type: 'dir', mode: 0o777, uid: 5 }, { name: 'd/f', content: 'x', mode: 0o4777, uid: 5, xattrs: { 'user.a': Buffer.from('1') } }]), { layer: false })
