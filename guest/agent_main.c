@@ -15,7 +15,7 @@
 #define DATA_LIMIT 131072u  /* data waits in its pipe when so much is queued already */
 #define PAUSE_LIMIT 262144u /* no more requests are read when so much is queued */
 #define OUT_MAX 1048576u
-#define JOINS 16
+#define JOINS 192 /* more than hull-vmm has clients */
 
 static struct watch port, children;
 static struct bytes in = {.max = 2 * (FRAME_HEADER + FRAME_MAX)}, out = {.max = OUT_MAX};
@@ -27,6 +27,7 @@ static struct join {
   struct bytes text;
   uint32_t stream;
   uint8_t type; /* 0: free */
+  bool broken;  /* too long: what comes is dropped up to its last frame */
 } joins[JOINS];
 
 size_t link_room(void) {
@@ -75,28 +76,32 @@ static void hello(void) {
   link_send(F_HELLO, 0, text, size);
 }
 
-/* Adds a frame to its text. Returns the whole text (malloc'd) when this was its last frame, else NULL. */
-static char *join(const struct frame *f, size_t *size) {
+/* Adds a frame to its text. True when this was its last frame: then *text is the whole text (malloc'd), or NULL with a message. */
+static bool join(const struct frame *f, char **text, size_t *size, char *message) {
   struct join *j = NULL;
   for (int i = 0; i < JOINS && j == NULL; i++)
     if (joins[i].type == f->type && joins[i].stream == f->stream) j = &joins[i];
   for (int i = 0; i < JOINS && j == NULL; i++)
     if (joins[i].type == 0) j = &joins[i];
   if (j == NULL) die("too many unfinished texts");
+  if (j->type == 0) j->broken = false;
   j->type = f->type;
   j->stream = f->stream;
   j->text.max = JOIN_MAX;
-  if (!bytes_put(&j->text, f->payload, f->length)) die("text too long");
-  if ((f->flags & FLAG_MORE) != 0) return NULL;
-  char *text = malloc(j->text.length + 1);
-  if (text == NULL) die("out of memory");
+  if (!j->broken && !bytes_put(&j->text, f->payload, f->length)) j->broken = true;
+  if ((f->flags & FLAG_MORE) != 0) return false;
+  *text = j->broken ? NULL : malloc(j->text.length + 1);
   *size = j->text.length;
-  memcpy(text, bytes_head(&j->text), *size);
-  text[*size] = 0;
+  if (*text != NULL) memcpy(*text, bytes_head(&j->text), *size);
+  if (j->broken) fail(message, "the specification is too long");
   bytes_free(&j->text);
   j->type = 0;
-  if (!text_valid(text, *size)) die("text of frame type %u is malformed", f->type);
-  return text;
+  if (*text != NULL && !text_valid(*text, *size)) {
+    fail(message, "the specification is malformed");
+    free(*text);
+    *text = NULL;
+  }
+  return true;
 }
 
 static void forget_joins(uint32_t stream) {
@@ -109,9 +114,9 @@ static void forget_joins(uint32_t stream) {
 
 static void on_config(const struct frame *f) {
   size_t size;
-  char message[MESSAGE_MAX] = "", *text = join(f, &size);
-  if (text == NULL) return;
-  bool ok = configure(text, size, message);
+  char message[MESSAGE_MAX] = "", *text;
+  if (!join(f, &text, &size, message)) return;
+  bool ok = text != NULL && configure(text, size, message);
   stage = ok ? READY : CONFIG_FAILED;
   if (ok) link_send(F_READY, 0, "", 0);
   else link_failed(0, 125, message);
@@ -128,11 +133,13 @@ static uint64_t number_in(const struct frame *f, const char *key, uint64_t max) 
 static void on_frame(const struct frame *f) {
   struct session *s = session_find(f->stream);
   size_t size;
-  char *text;
-  if ((f->type == F_RUN || f->type == F_EXEC) && (text = join(f, &size)) != NULL) {
+  char *text, message[MESSAGE_MAX] = "";
+  if (f->type == F_RUN || f->type == F_EXEC) {
+    if (!join(f, &text, &size, message)) return;
     if (s != NULL || (f->type == F_RUN) != (f->stream == 1) || f->stream == 0 || (f->type == F_RUN && ran)) die("stream %u is in use", f->stream);
     if (f->type == F_RUN) ran = true;
-    session_run(f->stream, f->type, text, size);
+    if (text == NULL) link_failed(f->stream, 125, message);
+    else session_run(f->stream, f->type, text, size);
   } else if (f->type == F_QUERY) {
     if (s != NULL || f->stream < 2) die("stream %u is in use", f->stream);
     number_in(f, "what", 0); /* only checks the text */

@@ -9,8 +9,8 @@
 
 uint8_t *bytes_space(struct bytes *b, size_t size) {
   if (size > b->max - b->length) return NULL;
-  if (b->start + b->length + size <= b->capacity) return b->data + b->start + b->length;
-  if (b->length + size <= b->capacity) {
+  if (b->data != NULL && b->start + b->length + size <= b->capacity) return b->data + b->start + b->length;
+  if (b->data != NULL && b->length + size <= b->capacity) {
     memmove(b->data, b->data + b->start, b->length);
     b->start = 0;
     return b->data + b->length;

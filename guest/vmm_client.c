@@ -22,6 +22,7 @@ struct client {
   struct bytes in, out;
   uint32_t stream;     /* at the agent; 0: none now */
   bool exec;           /* the stream is an exec session (else a query) */
+  bool spec_open;      /* the last EXEC frame said that more follows */
   bool waits;          /* for STARTED or FAILED */
   bool ending;         /* its stream is over: nothing more is read from it but its end, our end is closed when `out` is written */
   bool shut;           /* our end is closed */
@@ -93,6 +94,7 @@ static void open_stream(struct client *c, const struct frame *f, bool exec) {
   c->stream = next_stream++;
   if (next_stream == 0) next_stream = 2;
   c->exec = exec;
+  c->spec_open = exec && (f->flags & FLAG_MORE) != 0;
   c->allowed = c->stdin_left = WINDOW_START;
   link_send(f->type, f->flags, c->stream, f->payload, f->length);
 }
@@ -122,7 +124,10 @@ static bool on_stream(struct client *c, const struct frame *f) {
       if (f->length != 4) return false;
       if (c->allowed < (1u << 30)) c->allowed += get_u32(f->payload);
       break;
-    case F_EXEC: /* the rest of a spec that came in several frames; the agent checks that it belongs */
+    case F_EXEC: /* the rest of a spec that comes in several frames */
+      if (!c->spec_open) return false;
+      c->spec_open = (f->flags & FLAG_MORE) != 0;
+      break;
     case F_STDIN_EOF:
     case F_RESIZE:
     case F_SIGNAL:

@@ -100,10 +100,32 @@ describe('exec', () => {
     expect(result.started).toBeUndefined()
   })
 
-  it('refuses a spec without a command, and one that is no text', async () => {
+  it.each([
+    ['without a command', Buffer.from('env=A=b\0'), 'no command specified'],
+    ['that is empty', Buffer.alloc(0), 'no command specified'],
+    ['that does not end', Buffer.from('arg=true'), 'the specification is malformed'],
+    ['without keys', Buffer.from('true\0'), 'the specification is malformed'],
+    ['longer than a MiB', Buffer.concat([Buffer.from('arg=true\0env='), Buffer.alloc(1 << 20, 65), Buffer.from('\0')]), 'the specification is too long'],
+  ])('refuses a spec %s', async (_name, payload, message) => {
     const client = await vm.client()
-    client.send(T.EXEC, [['env', 'A=b']])
-    expect((await client.collect()).failed).toEqual({ code: '125', message: 'no command specified' })
+    client.send(T.EXEC, payload)
+    expect((await client.collect()).failed).toEqual({ code: '125', message })
+    expect((await vm.exec(['echo', 'fine'])).out).toBe('fine\n')
+  })
+
+  it('closes a client that sends a second spec, and forgets half a spec of one that goes', async () => {
+    const client = await vm.client()
+    client.send(T.EXEC, processPairs(['sleep', '0.5']))
+    await client.expect(T.STARTED)
+    client.send(T.EXEC, processPairs(['true']))
+    expect(await client.next()).toBeUndefined()
+    for (let i = 0; i < 250; i++) {
+      const half = await vm.client()
+      const frame = encode(T.EXEC, Buffer.from('arg=true\0'))
+      frame.writeUInt8(1, 5) // more follows
+      half.socket.end(frame)
+    }
+    expect((await vm.exec(['echo', 'fine'])).out).toBe('fine\n')
   })
 
   it('takes a spec of several frames', async () => {
