@@ -1,23 +1,24 @@
-import { closeSync } from 'node:fs'
+import { closeSync, existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
-import { run } from '../../base/run.js'
+import { log } from '../../base/log.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
 import { cgroupOf } from '../../oci/cgroups.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { Runtime } from '../../oci/runtime.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import { hypervisorVersion } from './explain.js'
 import { configFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
-import { readRecord, RECORD, writeRecord, type VmRecord } from './record.js'
+import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { RAM_FLOOR, sizeVm } from './resources.js'
 import { VmSandbox } from './sandbox.js'
-import { giveDisk, makeVmDirectory, removeVmDirectory } from './vmdir.js'
+import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
 
 /** Everything that the driver needs from outside. */
@@ -34,11 +35,11 @@ export interface VmDriverOptions {
   diskFor: (spec: WorkloadSpec, uid: number) => Promise<string>
   /** Removes what {@link diskFor} made. */
   removeDisk: (spec: Pick<WorkloadSpec, 'id' | 'stateDir'>) => Promise<void>
-  /** Parent cgroup of containers without one. */
-  cgroupParent: string
+  /** Parent cgroup of containers without one; default '/hull'. */
+  cgroupParent?: string
   /** Where conmon writes exit files; default execRoot/exits. */
   exitDir?: string
-  /** crun's state; default execRoot/crun. */
+  /** crun's state; default execRoot/runtime/crun. */
   runtimeRoot?: string
   /** Program, by name or path; default qemu-system-x86_64. */
   qemu?: string
@@ -77,15 +78,14 @@ export class VmDriver implements SandboxDriver {
 
   async info(): Promise<DriverInfo> {
     try {
-      const { parts, choice } = await this.prepare()
+      const { jailRoot, choice } = await this.prepare()
       const manifest = await readFile(join(this.options.guestDir, 'manifest'), 'utf8').catch(() => '')
-      const version = await run(parts.qemu, ['--version'], { timeoutMs: 10_000 })
       return {
         isolation: 'vm',
         accelerator: choice.accelerator,
         warnings: warningsOf(choice),
         details: {
-          Hypervisor: version.stdout.split('\n', 1)[0]!.replace(/^QEMU emulator version /, 'QEMU '),
+          Hypervisor: await hypervisorVersion(jailRoot),
           Accelerator: choice.accelerator,
           'Guest kernel': /^kernel=(.+)$/m.exec(manifest)?.[1] ?? 'unknown',
         },
@@ -110,6 +110,9 @@ export class VmDriver implements SandboxDriver {
     }
     capabilitiesFor(spec, spec.privileged)
     sizeVm(spec.resources, 'tcg', availableParallelism())
+    await cgroupOf(this.cgroupPath(spec)).catch((error: unknown) => {
+      throw badRequest(messageOf(error), error)
+    })
     const { choice } = await this.prepare()
     const warnings = warningsOf(choice)
     if (spec.resources.memory > 0 && spec.resources.memory < RAM_FLOOR) {
@@ -129,26 +132,32 @@ export class VmDriver implements SandboxDriver {
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined): Promise<Sandbox> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
-    await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
     const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { accelerator } = choice
     const uid = await this.uids.take(spec.id, spec.stateDir)
     this.live.set(spec.id, jailRoot)
     try {
+      await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
+      if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
       const size = sizeVm(spec.resources, accelerator, availableParallelism())
-      const [image, disk, directory] = await allSettled([
+      const frames = {
+        'config.frames': configFrames(spec, size.guestMemory),
+        'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)),
+      }
+      // All to their end, before anything is undone.
+      const [image, disk, directory] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),
         this.options.diskFor(spec, uid).then(async (path) => {
           await giveDisk(path, uid)
           return path
         }),
-        makeVmDirectory(spec.runDir, uid, {
-          'config.frames': configFrames(spec, size.guestMemory),
-          'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)),
-        }),
+        makeVmDirectory(spec.runDir, uid, frames),
       ])
+      if (image.status === 'rejected') throw image.reason
+      if (disk.status === 'rejected') throw disk.reason
+      if (directory.status === 'rejected') throw directory.reason
       const config = jailConfig({
-        root: jailRoot, directory, image, disk, uid, accelerator, size,
+        root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
         cgroupsPath: options.cgroupPath,
@@ -161,16 +170,20 @@ export class VmDriver implements SandboxDriver {
       const supervised = await Supervised.create({ ...options, ...(tapFd === undefined ? {} : { preserveFds: [tapFd] }) })
       return await this.sandbox(spec, record, supervised)
     } catch (error) {
-      await this.forget(spec, uid)
+      await this.forget(spec, uid).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     }
   }
 
   async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {
+    if (!existsSync(spec.runDir)) return undefined
     const record = await readRecord(spec.runDir)
-    const supervised = record && (await Supervised.adopt(await this.supervisedOptions(spec, record.cgroupsPath)))
+    const options = await this.supervisedOptions(spec, record?.cgroupsPath)
+    const supervised = record && (await Supervised.adopt(options))
     if (!record || !supervised) {
-      await removeVmDirectory(spec.runDir)
+      // The daemon died half-way through a start: nothing of it may stay.
+      await Supervised.removeLeftovers(options)
+      await removeRunDirectory(spec.runDir)
       return undefined
     }
     await this.uids.adopt(spec.id, spec.stateDir)
@@ -179,7 +192,7 @@ export class VmDriver implements SandboxDriver {
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
-    await removeVmDirectory(spec.runDir)
+    await removeRunDirectory(spec.runDir)
     await this.options.removeDisk(spec)
     await rm(uidFile(spec.stateDir), { force: true })
   }
@@ -194,19 +207,18 @@ export class VmDriver implements SandboxDriver {
   }
 
   /** What {@link create} made besides the supervised jail. */
-  private async forget(spec: WorkloadSpec, uid: number): Promise<void> {
+  private async forget(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, uid: number): Promise<void> {
     this.live.delete(spec.id)
     this.uids.release(uid, spec.id)
-    await removeVmDirectory(spec.runDir)
-    await Promise.all([RECORD, `${RECORD}.tmp`, 'config.json'].map((name) => rm(join(spec.runDir, name), { force: true })))
+    await removeRunDirectory(spec.runDir)
   }
 
-  private async supervisedOptions(spec: WorkloadSpec, cgroupPath = join('/', spec.cgroupParent || this.options.cgroupParent, spec.id)): Promise<SupervisedOptions> {
+  private async supervisedOptions(spec: WorkloadSpec, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
     return {
       id: spec.id,
       runDir: spec.runDir,
       exitDir: this.options.exitDir ?? join(this.options.execRoot, 'exits'),
-      runtime: await Runtime.open('crun', this.options.runtimeRoot ?? join(this.options.execRoot, 'crun')),
+      runtime: await Runtime.open('crun', this.options.runtimeRoot ?? join(this.options.execRoot, 'runtime/crun')),
       cgroupPath,
       logPath: spec.logPath,
       // The terminal is the guest's; conmon sees pipes.
@@ -216,6 +228,11 @@ export class VmDriver implements SandboxDriver {
       leaveStdinOpen: spec.process.tty || !spec.stdinOnce,
       attempt: { command: spec.process.args[0] ?? '', cwd: spec.process.cwd },
     }
+  }
+
+  private cgroupPath(spec: Pick<WorkloadSpec, 'id' | 'cgroupParent'>): string {
+    const parent = spec.cgroupParent || this.options.cgroupParent || '/hull'
+    return `${parent.startsWith('/') ? '' : '/'}${parent.replace(/\/+$/, '')}/${spec.id}`
   }
 
   /** QEMU, guest, jail and accelerator; looked up anew when the last look is old. */
@@ -252,14 +269,6 @@ const ALL = (1n << BigInt(CAPABILITIES.length)) - 1n
 /** CAP_… names of a workload or exec session inside the guest, by Docker's rules. 400 for unknown names. */
 function capabilitiesFor(spec: Pick<WorkloadSpec, 'capAdd' | 'capDrop'>, privileged: boolean): string[] {
   return effectiveCapabilities({ privileged, add: spec.capAdd, drop: spec.capDrop }, ALL).capabilities
-}
-
-/** Like Promise.all, but waits for all of them: nothing may still be made while the failure is being cleaned up. */
-async function allSettled<T extends readonly unknown[]>(promises: [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
-  const results = await Promise.allSettled<unknown>(promises)
-  const failed = results.find((result) => result.status === 'rejected')
-  if (failed) throw failed.reason
-  return (await Promise.all(promises)) as unknown as T
 }
 
 function warningsOf(choice: AcceleratorChoice): string[] {

@@ -6,6 +6,7 @@ import { cpuStats, memoryStats, pidsStats } from '../../host/cgroup-stats.js'
 import { childrenOf, commandLine, namespacesOf, processStatus } from '../../host/process.js'
 import { parseMountinfo } from '../../host/mountinfo.js'
 import { readIfExists } from '../../base/files.js'
+import { limitsInForce } from '../../oci/resources.js'
 import type { Facts } from '../types.js'
 import type { VmClient } from './client.js'
 import { cleanMessage } from './protocol.js'
@@ -16,6 +17,8 @@ import type { VmRecord } from './record.js'
 export interface ExplainInput {
   /** Host pid of hull-vmm. */
   supervisor: number
+  /** Host pid of conmon. */
+  conmon: number
   record: VmRecord
   cgroup: Cgroup
   client: VmClient
@@ -32,15 +35,23 @@ function option(args: readonly string[], name: string): string {
   return index < 0 ? unknown : (args[index + 1] ?? unknown)
 }
 
-/** "QEMU emulator version 7.2.22 (Debian …)" of the very files in the jail, by the jail's own loader. */
-async function hypervisor(record: VmRecord): Promise<string> {
-  const root = record.jailRoot
-  const result = await run(join(root, 'lib64/ld-linux-x86-64.so.2'), ['--library-path', join(root, 'lib/x86_64-linux-gnu'), join(root, 'qemu-system-x86_64'), '--version'], {
-    timeoutMs: 5000,
-    env: {},
-  }).catch(() => undefined)
-  const line = result?.stdout.split('\n', 1)[0] ?? ''
-  return line === '' ? 'QEMU' : line.replace(/^QEMU emulator version /, 'QEMU ')
+const versions = new Map<string, Promise<string>>()
+
+/** 'QEMU 7.2.22 (Debian …)': what the very files in a jail say of themselves, run by the jail's own loader. A jail never changes: asked once. */
+export function hypervisorVersion(jailRoot: string): Promise<string> {
+  let version = versions.get(jailRoot)
+  if (!version) {
+    version = run(
+      join(jailRoot, 'lib64/ld-linux-x86-64.so.2'),
+      ['--library-path', join(jailRoot, 'lib/x86_64-linux-gnu'), join(jailRoot, 'qemu-system-x86_64'), '--version'],
+      { timeoutMs: 5000, env: {} },
+    ).then(
+      (result) => result.stdout.split('\n', 1)[0]!.replace(/^QEMU emulator version /, 'QEMU ') || 'QEMU',
+      () => 'QEMU',
+    )
+    versions.set(jailRoot, version)
+  }
+  return version
 }
 
 /** Files that a process holds open, with the mode in which the kernel let it open them. */
@@ -62,7 +73,7 @@ async function machineFacts(input: ExplainInput, qemu: number | undefined): Prom
   const args = (qemu === undefined ? undefined : await commandLine(qemu)) ?? []
   const files = qemu === undefined ? [] : await openFiles(qemu)
   const rows: Row[] = [
-    ['hypervisor', await hypervisor(input.record)],
+    ['hypervisor', await hypervisorVersion(input.record.jailRoot)],
     ['accelerator', option(args, '-accel').split(',')[0] === 'kvm' ? 'kvm (hardware)' : 'tcg (software emulation: not a security boundary)'],
     ['processor', option(args, '-cpu')],
     ['vCPUs', option(args, '-smp')],
@@ -100,12 +111,13 @@ const seccompModes = ['off', 'strict', 'filter']
 
 async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise<Facts[]> {
   const pid = qemu ?? input.supervisor
-  const [status, ours, theirs, memory, cpu, pids, mounts] = await Promise.all([
-    processStatus(pid), namespacesOf('self'), namespacesOf(pid), memoryStats(input.cgroup), cpuStats(input.cgroup), pidsStats(input.cgroup),
+  const [status, ours, theirs, memory, cpu, pids, limits, mounts] = await Promise.all([
+    processStatus(pid), namespacesOf('self'), namespacesOf(pid), memoryStats(input.cgroup), cpuStats(input.cgroup), pidsStats(input.cgroup), limitsInForce(input.cgroup),
     readIfExists(`/proc/${pid}/mountinfo`).catch(() => undefined),
   ])
   const namespaces: Row[] = Object.entries(theirs).map(([kind, id]) => [
-    kind, `${id} (${ours[kind as keyof typeof ours] === id ? 'shared with the host' : 'its own'})`,
+    kind,
+    ours[kind as keyof typeof ours] === id ? `${id} (the host's)` : `${id} (its own; the host has ${ours[kind as keyof typeof ours] ?? 'none'})`,
   ])
   const table = parseMountinfo(mounts ?? '')
   const writable = table.filter((mount) => mount.options.includes('rw')).map((mount) => mount.target)
@@ -120,27 +132,16 @@ async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise
     ['root file system', table.find((mount) => mount.target === '/')?.options.includes('ro') ? 'read-only' : 'writable'],
     ['writable places', writable.join(', ') || 'none'],
   ]
-  const quota = await quotaText(input.cgroup)
-  const cgroup: Row[] = [
-    ['path', input.cgroup.path],
-    ['memory', `${mebibytes(memory?.usage ?? 0)} of ${memory?.limit === undefined ? 'unlimited' : mebibytes(memory.limit)}`],
-    ['cpu', `${quota}, ${Math.round((cpu?.total ?? 0) / 1e6)} ms used`],
-    ['tasks', `${pids?.current ?? 0} of ${pids?.limit ?? 'unlimited'}`],
+  const usage: Row[] = [
+    ['memory in use', mebibytes(memory?.usage ?? 0)],
+    ['cpu time used', `${Math.round((cpu?.total ?? 0) / 1e6)} ms`],
+    ['tasks', String(pids?.current ?? 0)],
   ]
   return [
     { title: 'Jail around the VMM', rows: process },
     { title: 'Jail namespaces', rows: namespaces },
-    { title: 'Jail cgroup', rows: cgroup },
+    { title: 'Jail cgroup', rows: [['path', input.cgroup.path], ['version', input.cgroup.isV2 ? '2' : '1'], ...limits, ...usage] },
   ]
-}
-
-/** The CPU quota as the kernel has it. */
-async function quotaText(cgroup: Cgroup): Promise<string> {
-  const [quota, period] = cgroup.isV2
-    ? ((await cgroup.read('cpu', 'cpu.max')) ?? 'max 100000').trim().split(' ')
-    : [(await cgroup.read('cpu', 'cpu.cfs_quota_us'))?.trim(), (await cgroup.read('cpu', 'cpu.cfs_period_us'))?.trim()]
-  if (quota === undefined || quota === 'max' || Number(quota) < 0) return 'no quota'
-  return `${Number(quota) / Number(period)} CPUs`
 }
 
 /** What surrounds a VM's workload, from the kernel: the VMM's own command line and open files, its namespaces, credentials and cgroup. */
@@ -148,5 +149,11 @@ export async function explainVm(input: ExplainInput): Promise<Facts[]> {
   // The supervisor has one child: the VMM.
   const qemu = (await childrenOf(input.supervisor))[0]
   const [machine, guest, jail] = await Promise.all([machineFacts(input, qemu), guestFacts(input.client), jailFacts(input, qemu)])
-  return [machine, guest, ...jail]
+  const accelerator = machine.rows.find(([name]) => name === 'accelerator')?.[1] ?? unknown
+  const wall: Row[] = [
+    ['wall', 'vm: a kernel of its own behind a hypervisor, and a jail around the hypervisor'],
+    ['accelerator', accelerator],
+    ['supervisor', `conmon, pid ${input.conmon}; hull-vmm, pid ${input.supervisor}`],
+  ]
+  return [{ title: 'Isolation', rows: wall }, machine, guest, ...jail]
 }

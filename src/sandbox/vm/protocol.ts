@@ -230,6 +230,6 @@ export function decodeFailure(payload: Uint8Array): Failure {
 
 /** A guest's words as one line of at most 1,000 characters: it must not be able to write to a terminal or a log at will. */
 export function cleanMessage(message: string): string {
-  // eslint-disable-next-line no-control-regex
+   
   return message.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim().slice(0, 1000)
 }

@@ -202,10 +202,9 @@ function columnsFor(psArgs: readonly string[]): Column[] {
 /** The table that `ps` with these arguments would print for the guest's processes. */
 export function formatPs(processes: readonly GuestProcess[], psArgs: readonly string[], context: PsContext): TopResult {
   const columns = columnsFor(psArgs)
-  // Docker's rule (moby daemon/top_unix.go): without PIDs it could not have told which processes are the container's.
-  if (!columns.some((column) => column.title === 'PID' || specifiers.get('pid')!.value === column.value)) {
-    throw badRequest("Couldn't find PID field in ps output")
-  }
+  // Docker's rules (moby daemon/top_unix.go): no other column may be called PID, and without PIDs it could not have told which processes are the container's.
+  if (columns.some((column) => column.title.startsWith('PID') && column.value !== pid.value)) throw badRequest('specifying "=PID" for another column is not allowed')
+  if (!columns.some((column) => column.title === 'PID')) throw badRequest("Couldn't find PID field in ps output")
   return {
     Titles: columns.map((column) => column.title),
     Processes: processes.map((process) => columns.map((column) => column.value(process, context))),

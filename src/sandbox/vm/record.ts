@@ -18,7 +18,7 @@ export interface VmRecord {
 }
 
 /** Name of the file below runDir. */
-export const RECORD = 'vm.json'
+const RECORD = 'vm.json'
 
 /** Writes the record. No fsync: it tells of processes, and does not outlive them through a crash of the host. */
 export async function writeRecord(runDir: string, record: VmRecord): Promise<void> {

@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream'
 import { join } from 'node:path'
 import { conflict, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
@@ -18,10 +17,13 @@ import { readQemuLog, readVmStatus, vmDirectory } from './vmdir.js'
 
 /** Milliseconds that the guest gets, after SIGKILL, to flush the container's disk before the VM itself is killed. */
 const KILL_GRACE = 3000
-/** Milliseconds between looks for the supervisor's socket, at first. */
+/** Milliseconds between looks for the supervisor's socket, at first; and how long it may take to appear at all. */
 const FIRST_PAUSE = 1
+const SOCKET_TIMEOUT = 30_000
 
 const SIGKILL = 9
+/** The supervisor's and the agent's words (guest/vmm_client.c). */
+const NOT_RUNNING = 'container is not running'
 
 /** A container behind a VM: conmon → crun → hull-vmm → QEMU → kernel → agent → workload. */
 export class VmSandbox implements Sandbox {
@@ -84,12 +86,17 @@ export class VmSandbox implements Sandbox {
 
   /** The socket appears when the supervisor runs, some milliseconds after crun let it go. */
   private async waitForStart(): Promise<void> {
+    const deadline = performance.now() + SOCKET_TIMEOUT
     for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, 20)) {
       try {
         await this.client.waitStart()
         return
       } catch (error) {
         if (!(error instanceof LinkClosed) || this.ended || !(await this.supervised.isRunning())) throw error
+        if (performance.now() > deadline) {
+          this.killVm()
+          throw error
+        }
       }
       await new Promise((resolve) => setTimeout(resolve, pause))
     }
@@ -98,7 +105,7 @@ export class VmSandbox implements Sandbox {
   async attach(): Promise<StdioStream> {
     if (!this.spec.process.tty) return { duplex: await this.supervised.attach() }
     // The terminal is the guest's: on this side there are pipes, but their bytes are for the user as they are.
-    return { duplex: (await attachConmon(join(this.spec.runDir, 'attach'), { raw: true })) as Duplex }
+    return { duplex: (await attachConmon(join(this.spec.runDir, 'attach'), { raw: true })) }
   }
 
   async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
@@ -113,8 +120,9 @@ export class VmSandbox implements Sandbox {
     try {
       return await this.client.exec(entries, { tty: process.tty, ...options })
     } catch (error) {
+      if (error instanceof StartFailure && error.failure.code !== 125) throw execError(error.failure)
+      if (error instanceof LinkClosed || (error instanceof StartFailure && error.message === NOT_RUNNING)) throw conflict(`container ${this.id} is not running`, error)
       if (error instanceof StartFailure) throw execError(error.failure)
-      if (error instanceof LinkClosed) throw conflict(`container ${this.id} is not running`, error)
       throw error
     }
   }
@@ -175,7 +183,7 @@ export class VmSandbox implements Sandbox {
   }
 
   explain(): Promise<Facts[]> {
-    return explainVm({ supervisor: this.pid, record: this.record, cgroup: this.cgroup, client: this.client })
+    return explainVm({ supervisor: this.pid, conmon: this.supervised.conmonPid, record: this.record, cgroup: this.cgroup, client: this.client })
   }
 
   destroy(): Promise<void> {

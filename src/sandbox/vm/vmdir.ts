@@ -46,6 +46,12 @@ export async function removeVmDirectory(runDir: string): Promise<void> {
   await rm(directory, { recursive: true, force: true })
 }
 
+/** Removes a VM's whole run directory: its own tmpfs and the files beside it. Idempotent. */
+export async function removeRunDirectory(runDir: string): Promise<void> {
+  await removeVmDirectory(runDir)
+  await rm(runDir, { recursive: true, force: true })
+}
+
 /** What a supervisor left behind at its end. */
 export interface VmStatus {
   code?: number

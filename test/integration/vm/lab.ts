@@ -102,11 +102,11 @@ export class Lab {
         if (/^[0-9a-f]{64}$/.test(name)) found.push(`cgroup ${controller}/${name}`)
       }
     }
-    for (const part of ['exec/crun', 'exec/exits']) {
+    for (const part of ['exec/runtime/crun', 'exec/exits']) {
       for (const name of await readdir(join(this.directory, part)).catch(() => [])) found.push(`file ${part}/${name}`)
     }
     for (const id of await readdir(join(this.directory, 'exec/containers')).catch(() => [])) {
-      for (const name of await readdir(join(this.directory, 'exec/containers', id))) found.push(`file containers/${id.slice(0, 4)}/${name}`)
+      found.push(`directory containers/${id.slice(0, 4)}`)
     }
     return found.sort()
   }

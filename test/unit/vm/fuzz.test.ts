@@ -72,7 +72,7 @@ describe(`hostile bytes (HULL_FUZZ_SEED=${base})`, () => {
       const bytes = Buffer.from(Array.from({ length: 5 }, () => good).join('\n'))
       for (let n = Math.floor(next() * 8); n > 0; n--) bytes[Math.floor(next() * bytes.length)] = Math.floor(next() * 256)
       only(() => {
-        // eslint-disable-next-line no-control-regex
+         
         for (const row of parseProcesses(bytes)) expect(`${row.user}${row.tty}${row.state}${row.args}`).not.toMatch(/[\u0000-\u001f\u007f]/)
       })
     }
