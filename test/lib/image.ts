@@ -17,6 +17,8 @@ export async function busyboxRoot(root: string): Promise<void> {
   await exec('cp', ['/bin/busybox', join(root, 'bin/busybox')])
   const applets = (await exec('/bin/busybox', ['--list'])).stdout.trim().split('\n').filter((name) => name !== 'busybox')
   await Promise.all(applets.map((name) => symlink('busybox', join(root, 'bin', name))))
+  const compiled = await exec('gcc', ['-static', '-O2', '-o', join(root, 'bin/udp-echo'), join(import.meta.dirname, 'udp-echo.c')])
+  if (compiled.code !== 0) throw new Error(compiled.stderr)
   await writeFile(join(root, 'etc/passwd'), passwd)
   await writeFile(join(root, 'etc/group'), group)
   await exec('chown', ['1000:1000', join(root, 'home/user')])

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { exec } from './daemon.js'
 
-/** One step of a terminal session; see pty.py. */
+/** One step of a terminal session; see terminal.py. */
 export type Step = { expect: string } | { send: string } | { control: string } | { resize: [number, number] } | { sleep: number } | { eof: true }
 
 /** What the session showed. */
@@ -13,11 +13,11 @@ export interface Session {
 
 /** Runs a program on a real pseudo-terminal and plays the steps. */
 export async function onTerminal(host: string, command: string[], steps: Step[], size: [number, number] = [24, 80]): Promise<Session> {
-  const said = await exec('/usr/bin/python3', [resolve(import.meta.dirname, 'pty.py'), String(size[0]), String(size[1]), ...command], {
+  const said = await exec('/usr/bin/python3', [resolve(import.meta.dirname, 'terminal.py'), String(size[0]), String(size[1]), ...command], {
     input: JSON.stringify(steps),
     env: { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' },
     timeoutMs: 180_000,
   })
-  if (said.code !== 0) throw new Error(`pty.py: ${said.stderr}`)
+  if (said.code !== 0) throw new Error(`terminal.py: ${said.stderr}`)
   return JSON.parse(said.stdout) as Session
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Drives a program on a pseudo-terminal from a JSON script on stdin (pexpect, Debian's python3-pexpect).
 
-usage: pty.py ROWS COLUMNS PROGRAM ARGS…
+usage: terminal.py ROWS COLUMNS PROGRAM ARGS…
 Steps: {"expect": REGEX}, {"send": TEXT}, {"control": LETTER}, {"resize": [ROWS, COLUMNS]}, {"sleep": SECONDS}, {"eof": true} (wait for the end).
 Prints a JSON object: {"output": everything read, "code": exit code, "signal": …}, or {"error": …, "output": …} when an expectation failed.
 """
