@@ -1,4 +1,4 @@
-/** What `hull` reads of the Engine API's answers (https://docs.docker.com/reference/api/engine/version/v1.43/). */
+/** What `hull` reads of the Engine API's answers (https://docs.docker.com/reference/api/engine/version/v1.47/). */
 
 /** One port in a row of GET /containers/json. */
 export interface PortRow { IP?: string; PrivatePort: number; PublicPort?: number; Type: string }

@@ -5,7 +5,7 @@ import { codeOf, messageOf } from '../base/errors.js'
 import { ApiError, CliError, ConnectError } from './errors.js'
 
 /** The Engine API version that `hull` speaks (https://docs.docker.com/reference/api/engine/). */
-export const API_VERSION = '1.43'
+export const API_VERSION = '1.47'
 
 type Query = Record<string, string | number | boolean | undefined>
 
@@ -77,7 +77,7 @@ export class Client {
     this.socketPath = socketPathOf(host)
   }
 
-  /** Sends a request and returns the response, whose status is 2xx or 101; others are thrown as {@link ApiError}. */
+  /** Sends a request and returns the response, whose status is 2xx, 304 or 101; others are thrown as {@link ApiError}. */
   async send(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
     const { response } = await this.open(method, path, options, false)
     return response
@@ -158,7 +158,8 @@ export class Client {
       })
       outgoing.on('response', (response) => {
         const status = response.statusCode ?? 500
-        if (status < 200 || status > 299) apiErrorOf(response).then(reject, reject)
+        // 304: it runs already, or does not run any more: what was asked for is so.
+        if ((status < 200 || status > 299) && status !== 304) apiErrorOf(response).then(reject, reject)
         else resolve({ response })
       })
       if (options.upload) {

@@ -86,7 +86,7 @@ export const startDefinition: CommandDefinition = {
       const details = await client.json<ContainerDetails>('GET', `/containers/${inPath(names[0]!)}/json`)
       return session(context, details, flags, { stdin: boolFlag(flags, 'interactive'), start: true })
     }
-    let failed = 0
+    const failed: string[] = []
     for (const name of names) {
       try {
         await client.call('POST', `/containers/${inPath(name)}/start`)
@@ -94,10 +94,10 @@ export const startDefinition: CommandDefinition = {
       } catch (error) {
         if (!(error instanceof CliError)) throw error
         streams.stderr.write(`${error.message}\n`)
-        failed += 1
+        failed.push(name)
       }
     }
-    if (failed > 0) throw new CliError(`failed to start containers: ${names.join(', ')}`)
+    if (failed.length > 0) throw new CliError(`Error: failed to start containers: ${failed.join(', ')}`)
     return 0
   },
 }

@@ -98,7 +98,7 @@ interface Column {
   warning: string
 }
 
-const probe = "uname -r; cat /proc/sys/kernel/random/boot_id; tr '\\0' ' ' < /proc/1/cmdline | cut -c1-28; echo; nproc; free -m | awk 'NR==2{print $2}'"
+const probe = "uname -r; cat /proc/sys/kernel/random/boot_id; cat /proc/1/comm; nproc; free -m | awk 'NR==2{print $2}'"
 
 async function look(stage: Stage, isolation: Isolation): Promise<Column> {
   const option = `--isolation=${isolation}`
@@ -115,11 +115,17 @@ async function look(stage: Stage, isolation: Isolation): Promise<Column> {
     times.push(Number(process.hrtime.bigint() - started) / 1e6)
   }
 
-  const before = await memoryAvailable()
+  // One delta for each instance, and the median of them: another program's moment spoils one, not all.
   const ids: string[] = []
-  for (let i = 0; i < IDLE; i += 1) ids.push((await stage.ok('run', '-d', option, IMAGE, 'sleep', '3600')).split('\n').at(-1)!)
-  await sleep(2000)
-  const after = await memoryAvailable()
+  const deltas: number[] = []
+  let before = await memoryAvailable()
+  for (let i = 0; i < IDLE; i += 1) {
+    ids.push((await stage.ok('run', '-d', option, IMAGE, 'sleep', '3600')).split('\n').at(-1)!)
+    await sleep(1000)
+    const after = await memoryAvailable()
+    deltas.push(before - after)
+    before = after
+  }
   const pids = (await Promise.all(ids.map(processesOf))).flat()
   const total = await pss(pids)
   const pid = Number(await stage.ok('inspect', '--format', '{{.State.Pid}}', ids[0]!))
@@ -127,7 +133,7 @@ async function look(stage: Stage, isolation: Isolation): Promise<Column> {
   const below = (await Promise.all((await processesOf(ids[0]!)).map((p) => readFile(`/proc/${p}/comm`, 'utf8').catch(() => '')))).map((name) => name.trim())
   await stage.ok('rm', '-f', ...ids)
   return {
-    kernel, bootId, init, cpus: cpuCount, memory: `${memory} MiB`, times, pss: total / IDLE, available: (before - after) / IDLE, warning,
+    kernel, bootId, init, cpus: cpuCount, memory: `${memory} MiB`, times, pss: total / IDLE, available: median(deltas), warning,
     onHost: `pid ${pid} (${[command, ...below.filter((name) => name !== command && name !== 'conmon')].join(', ')})`,
   }
 }
@@ -141,8 +147,8 @@ function table(columns: Record<Isolation, Column>, hostBootId: string): string {
     ['', '--isolation=process', '--isolation=vm'],
     row('kernel', (c) => whose(c.kernel, release())),
     row('boot id', (c) => `${c.bootId.slice(0, 13)}…${c.bootId === hostBootId ? ' (the host\'s)' : ''}`),
-    row('pid 1, seen inside', (c) => c.init),
-    row('the same, on the host', (c) => c.onHost),
+    row('pid 1 inside', (c) => c.init),
+    row('what it is on the host', (c) => c.onHost),
     row('nproc says', (c) => `${c.cpus}${Number(c.cpus) === cpus().length ? ' (the host\'s)' : ''}`),
     row('free says', (c) => `${c.memory}${Math.abs(parseInt(c.memory) - totalmem() / 2 ** 20) < 2 ? ' (the host\'s)' : ''}`),
     row(`run to exit, median of ${RUNS}`, (c) => `${median(c.times).toFixed(0)} ms (${Math.min(...c.times).toFixed(0)}-${Math.max(...c.times).toFixed(0)})`),
@@ -176,7 +182,7 @@ async function main(): Promise<void> {
     say(`\nOne image, two walls: ${IMAGE}\n`)
     say(table(columns, hostBootId))
     say(`"PSS" sums the proportional set size of everything the engine runs for an instance (conmon, the workload; for a VM its supervisor and QEMU);`)
-    say(`"host" is what MemAvailable of the whole machine lost, which other programs disturb. Both: mean of ${IDLE} idle instances of \`sleep\`.`)
+    say(`"host" is what MemAvailable of the whole machine lost, which other programs disturb (median of ${IDLE}). Instances run \`sleep\`.`)
   } finally {
     process.off('SIGINT', interrupted)
     process.off('SIGTERM', interrupted)

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { type Duplex, type Readable, Writable } from 'node:stream'
 import { finished, pipeline } from 'node:stream/promises'
 import { codeOf } from '../../base/errors.js'
@@ -28,6 +29,9 @@ export function rawTerminal(streams: Streams): () => void {
   const { stdin } = streams
   if (!stdin.isTTY || !stdin.setRawMode) return () => {}
   stdin.setRawMode(true)
+  // Node's raw mode leaves output processing on (libuv keeps ONLCR): each \n of the workload's own terminal would get a second \r, which spoils
+  // full-screen programs. Where there is no stty the rest of raw mode is still there. Node restores all of it.
+  if (stdin === process.stdin) spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
   const restore = () => { stdin.setRawMode?.(false) }
   // Whatever ends this process, the user's terminal must be usable again.
   process.once('exit', restore)
