@@ -153,7 +153,7 @@ function table(columns: Record<Isolation, Column>, hostBootId: string): string {
     row('free says', (c) => `${c.memory}${Math.abs(parseInt(c.memory) - totalmem() / 2 ** 20) < 2 ? ' (the host\'s)' : ''}`),
     row(`run to exit, median of ${RUNS}`, (c) => `${median(c.times).toFixed(0)} ms (${Math.min(...c.times).toFixed(0)}-${Math.max(...c.times).toFixed(0)})`),
     row('memory, one idle: PSS', (c) => mebibytes(c.pss)),
-    row('memory, one idle: host', (c) => mebibytes(c.available)),
+    row('memory, one idle: host', (c) => (c.available > 0 ? mebibytes(c.available) : 'lost in the noise')),
   ])
 }
 
