@@ -165,7 +165,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
     }
     if (options.follow && options.until !== undefined) {
       const left = Number((options.until - BigInt(Date.now()) * 1_000_000n) / 1_000_000n)
-      if (left < 2 ** 31 - 1) untilTimer = setTimeout(() => waker.poke(), Math.max(0, left + 1))
+      if (left < 2 ** 31 - 1) untilTimer = setTimeout(() => waker.poke(), Math.max(0, left + 2)) // timers may be a millisecond early
     }
     for (;;) {
       // Asked before reading: what was written before the end is then surely read.

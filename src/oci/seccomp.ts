@@ -51,8 +51,18 @@ const ARCHITECTURES: Record<string, string[]> = {
 /** The native architecture of an archMap entry. */
 const NATIVE: Record<string, string> = { x64: 'SCMP_ARCH_X86_64', arm64: 'SCMP_ARCH_AARCH64' }
 
-/** Hull's default profile for a container with these capabilities ('CAP_…'). */
+const built = new Map<string, SeccompConfig>()
+
+/** Hull's default profile for a container with these capabilities ('CAP_…'). The same object for the same set: do not change it. */
 export function defaultSeccomp(capabilities: readonly string[], arch: string = process.arch): SeccompConfig {
+  // Only what the profile asks about counts, so there are few.
+  const key = `${arch} ${[...ALLOWED_WITH.map(([name]) => name), 'CAP_NET_ADMIN'].filter((name) => capabilities.includes(name)).join()}`
+  let profile = built.get(key)
+  if (!profile) built.set(key, (profile = buildDefault(capabilities, arch)))
+  return profile
+}
+
+function buildDefault(capabilities: readonly string[], arch: string): SeccompConfig {
   const has = (name: string) => capabilities.includes(name)
   const allowed = new Set(Object.values(ALLOWED).flatMap(words))
   for (const name of words(ALLOWED_ON[arch] ?? '')) allowed.add(name)

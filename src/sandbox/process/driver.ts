@@ -8,6 +8,7 @@ import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { locateConmon } from '../../oci/conmon-spawn.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { locateRuntime, Runtime } from '../../oci/runtime.js'
+import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import { buildConfig, buildWall } from './build.js'
@@ -97,8 +98,10 @@ export class ProcessDriver implements SandboxDriver {
       if (written.status === 'rejected') throw written.reason
       const snapshot = mounted.value
       const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments })
+      useCachedFilter(supervisedOptions.runtime, config)
       await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
       const supervised = await Supervised.create(supervisedOptions)
+      void keepFilter(supervisedOptions.runtime, spec.id, config)
       return new ProcessSandbox(spec, supervised, await cgroupOf(supervisedOptions.cgroupPath), snapshots, this.#socketDirectory)
     } catch (error) {
       await releaseFiles(spec, snapshots).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))

@@ -112,7 +112,7 @@ describe('a container', () => {
     expect(stderr.match(/Read-only file system|can't create|Permission denied|nonexistent|No such file/g)!.length).toBeGreaterThanOrEqual(3)
   })
 
-  it('refuses the system calls that the profile refuses', async () => {
+  it.each(['compiled for this start', 'kept from the start before'])('refuses the system calls that the profile refuses (filter %s)', async () => {
     const { stdout } = await sh('probe')
     const results = Object.fromEntries(stdout.trim().split('\n').map((line) => line.split('=') as [string, string]))
     expect(results).toEqual({
