@@ -87,6 +87,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     events: new EventBus(),
     paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent, defaultRuntime: flags.defaultRuntime },
     layerSize: (diffId) => storage.layers.get(diffId)?.size ?? 0,
+    afterRestore: () => vmDriver.collectGarbage(),
     dataRoot,
     defaultIsolation: flags.defaultIsolation,
     defaultRuntime: flags.defaultRuntime,

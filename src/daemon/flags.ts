@@ -39,7 +39,6 @@ const usage = `Usage: hull daemon [OPTIONS]
       --bip CIDR                  Address and subnet of the bridge (default: a free one, then kept)
       --bridge NAME               Name of the bridge that this daemon makes (default hull0, or one derived from the data root)
       --mtu N                     MTU of the bridge (default 1500)
-      --userns-remap NAME         User namespace for process isolation: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
       --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end
@@ -98,6 +97,8 @@ export function parseFlags(argv: string[]): DaemonFlags {
   if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error') {
     throw new UsageError(`--log-level ${level}: want debug, info, warn or error`)
   }
+  // Taken and not done would be a wall that is weaker than its name.
+  if (values['userns-remap']) throw new UsageError('--userns-remap is not supported by Hull yet')
   const mtu = Number(values.mtu ?? 1500)
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new UsageError(`--mtu ${values.mtu}: want a number from 576 to 65535`)
   if (values.bip !== undefined && !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(values.bip)) {

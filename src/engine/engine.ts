@@ -14,6 +14,8 @@ export type EngineOptions = LifecycleParts &
   SystemOptions & {
     /** Bytes of one unpacked layer, for `docker history`. */
     layerSize: (diffId: string) => number
+    /** Clean-up that has to know what still runs: called when everything has been taken back. */
+    afterRestore: () => Promise<void>
   }
 
 /** The engine behind the API: the life of containers and their state on disk, over sandboxes, images and networks. */
@@ -65,6 +67,7 @@ export class HullEngine implements Engine {
       if (root) chains.add(root.chainId)
     }
     await this.options.images.collectGarbage(chains)
+    await this.options.afterRestore()
   }
 
   /** The daemon goes; workloads stay. */

@@ -167,7 +167,7 @@ export function defineSuite(isolation: 'process' | 'vm'): void {
     })
 
     it('limits memory and reports the OOM kill', async () => {
-      const id = await start('--memory', '96m', ...sh(`exec awk 'BEGIN{x=sprintf("%10000s","");while(1)a[i++]=x i}'`))
+      const id = await start('--memory', '96m', '--tmpfs', '/t:size=1g', testImage, 'dd', 'if=/dev/zero', 'of=/t/x', 'bs=1M')
       expect(await ok('wait', id)).toBe('137')
       expect((await inspect(id)).State.OOMKilled).toBe(true)
       await ok('rm', id)

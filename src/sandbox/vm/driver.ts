@@ -16,7 +16,7 @@ import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './j
 import { jailConfig } from './jailspec.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
-import { RAM_FLOOR, sizeVm } from './resources.js'
+import { sizeVm } from './resources.js'
 import { VmSandbox } from './sandbox.js'
 import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
@@ -114,11 +114,7 @@ export class VmDriver implements SandboxDriver {
       throw badRequest(messageOf(error), error)
     })
     const { choice } = await this.prepare()
-    const warnings = warningsOf(choice)
-    if (spec.resources.memory > 0 && spec.resources.memory < RAM_FLOOR) {
-      warnings.push(`isolation vm: a virtual machine needs ${RAM_FLOOR >> 20} MiB of RAM; --memory is the limit of the container inside it`)
-    }
-    return warnings
+    return warningsOf(choice)
   }
 
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {

@@ -50,7 +50,7 @@ export function processEntries(process: ProcessSpec, context: ProcessContext): T
   return entries
 }
 
-/** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes, 0: none. */
+/** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes. */
 export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntry[] {
   const { resources, network } = spec
   const entries: TextEntry[] = [

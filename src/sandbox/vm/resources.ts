@@ -7,6 +7,13 @@ const MiB = 1 << 20
 export const DEFAULT_RAM = 256 * MiB
 
 /**
+ * RAM for the guest's kernel, the agent and room to breathe, bytes: 80 MiB, and a 64th for page structures. It comes on top of `--memory`, so that
+ * the limit means the same behind both walls: what the workload itself may use. Measured: kernel and agent keep 59 MiB of 256; a container that
+ * may have all the rest does not die of its limit but makes the machine page its own programs in and out for minutes (25 s with 60 MiB left out).
+ */
+export const kernelShare = (memory: number): number => 80 * MiB + Math.ceil(memory / 64)
+
+/**
  * The least RAM that a guest gets, bytes. Measured (docs/decisions/0005-vm-command-line.md): with 64 MiB the kernel does not come up, with 72 it does
  * and has 13 MiB left; kernel and agent keep some 55 MiB. 128 leaves 70, so that a `--memory` of 64 MiB or less, which then
  * is the limit of the container's cgroup in the guest, can really be used.
@@ -34,7 +41,7 @@ export interface VmSize {
   vcpus: number
   /** bytes, a multiple of 1 MiB */
   ram: number
-  /** Limit of the container's cgroup inside the guest, bytes; 0: none. */
+  /** Limit of the container's cgroup inside the guest, bytes. */
   guestMemory: number
   jail: JailLimits
 }
@@ -74,13 +81,14 @@ export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpu
   const available = resources.cpusetCpus === '' ? hostCpus : Math.min(hostCpus, countCpus(resources.cpusetCpus))
   const vcpus = Math.max(1, Math.min(available, quota > 0 ? Math.ceil(quota / period) : 1))
 
-  const asked = resources.memory > 0 ? resources.memory : DEFAULT_RAM
+  const asked = resources.memory > 0 ? resources.memory + kernelShare(resources.memory) : DEFAULT_RAM
   // QEMU wants whole MiB; rounding up never gives less than what was asked for.
   const ram = Math.max(RAM_FLOOR, Math.ceil(asked / MiB) * MiB)
   return {
     vcpus,
     ram,
-    guestMemory: resources.memory > 0 ? resources.memory : 0,
+    // A limit in any case: a cgroup that is full is killed at once, a machine that is full first pages its programs in and out for minutes.
+    guestMemory: resources.memory > 0 ? resources.memory : ram - kernelShare(ram),
     jail: {
       memory: ram + VMM_OVERHEAD[accelerator],
       cpu: {

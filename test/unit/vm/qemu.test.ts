@@ -59,7 +59,7 @@ const MiB = 1 << 20
 describe('the size of a VM', () => {
   it('is 1 vCPU and 256 MiB without limits', () => {
     const size = sizeVm(none, 'tcg', 8)
-    expect(size).toMatchObject({ vcpus: 1, ram: DEFAULT_RAM, guestMemory: 0, jail: { memory: DEFAULT_RAM + VMM_OVERHEAD.tcg, cpu: {} } })
+    expect(size).toMatchObject({ vcpus: 1, ram: DEFAULT_RAM, guestMemory: 172 * MiB, jail: { memory: DEFAULT_RAM + VMM_OVERHEAD.tcg, cpu: {} } })
     expect(DEFAULT_RAM).toBe(256 * MiB)
   })
 
@@ -78,9 +78,9 @@ describe('the size of a VM', () => {
   })
 
   it('is --memory in whole MiB, and under the floor a limit inside the guest', () => {
-    expect(sizeVm({ ...none, memory: 512 * MiB + 1 }, 'kvm', 8)).toMatchObject({ ram: 513 * MiB, guestMemory: 512 * MiB + 1 })
+    expect(sizeVm({ ...none, memory: 512 * MiB + 1 }, 'kvm', 8)).toMatchObject({ ram: 601 * MiB, guestMemory: 512 * MiB + 1 })
     expect(sizeVm({ ...none, memory: 6 * MiB }, 'kvm', 8)).toMatchObject({ ram: RAM_FLOOR, guestMemory: 6 * MiB, jail: { memory: RAM_FLOOR + VMM_OVERHEAD.kvm } })
-    expect(sizeVm({ ...none, memory: 5 * 1024 * MiB }, 'kvm', 8).ram).toBe(5 * 1024 * MiB)
+    expect(sizeVm({ ...none, memory: 5 * 1024 * MiB }, 'kvm', 8).ram).toBe((5 * 1024 + 80 + 80) * MiB)
   })
 
   it('reads cpusets as cpuset(7) writes them', () => {
