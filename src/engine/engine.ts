@@ -1,3 +1,5 @@
+import { messageOf } from '../base/errors.js'
+import { log } from '../base/log.js'
 import type { ContainerEngine, Engine, ExecEngine, ImageEngine, NetworkEngine, SystemEngine, VolumeEngine } from './api-types.js'
 import { Container } from './container.js'
 import { Containers } from './containers.js'
@@ -67,7 +69,8 @@ export class HullEngine implements Engine {
       if (root) chains.add(root.chainId)
     }
     await this.options.images.collectGarbage(chains)
-    await this.options.afterRestore()
+    // A full disk must not keep the daemon from what runs already.
+    await this.options.afterRestore().catch((error: unknown) => log.warn('cannot clean up after the restart', { error: messageOf(error) }))
   }
 
   /** The daemon goes; workloads stay. */

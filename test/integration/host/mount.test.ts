@@ -108,11 +108,12 @@ describe('bind', () => {
 describe('unmount', () => {
   it('tells whether there was something, detaches what is busy', () => {
     mountTmpfs(dir('m'))
+    const here = process.cwd() // shared with the other test files
     process.chdir(join(base, 'm'))
     try {
       expect(unmount(join(base, 'm'))).toBe(true)
     } finally {
-      process.chdir('/')
+      process.chdir(here)
     }
     expect(unmount(join(base, 'm'))).toBe(false)
     expect(unmount(join(base, 'none'))).toBe(false)
@@ -121,11 +122,12 @@ describe('unmount', () => {
 
   it('the same on a thread', async () => {
     mountTmpfs(dir('m'))
+    const here = process.cwd() // shared with the other test files
     process.chdir(join(base, 'm'))
     try {
       expect(await unmountAsync(join(base, 'm'))).toBe(true)
     } finally {
-      process.chdir('/')
+      process.chdir(here)
     }
     expect(await unmountAsync(join(base, 'm'))).toBe(false)
     expect(await unmountAsync(join(base, 'none/none'))).toBe(false)
