@@ -100,9 +100,9 @@ export class Bench {
     this.engines.push({
       name: 'podman',
       version,
-      cli: [podman, '--root', join(this.directory, 'podman'), '--runroot', join(this.directory, 'pr'), '--cgroup-manager=cgroupfs'],
+      cli: [podman, '--root', join(this.directory, 'podman'), '--runroot', join(this.directory, 'pr'), '--cgroup-manager=cgroupfs', '--runtime', 'runc'],
       env: {},
-      runFlags: [],
+      runFlags: ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'], // podman asks for more open files than a machine without CAP_SYS_RESOURCE may have
       helpers: /^conmon$/,
       pullFlags: ['--tls-verify=false'],
     })

@@ -49,6 +49,19 @@ async function loadSmallImage(bench: Bench): Promise<void> {
   }
 }
 
+/** Leaves out an engine that cannot run anything on this machine, and says why. */
+async function dropBroken(bench: Bench): Promise<void> {
+  for (const engine of [...bench.engines]) {
+    try {
+      await bench.time(engine, ['run', '--rm', ...engine.runFlags, image, 'true'])
+    } catch (error) {
+      say(`- ${engine.name} is left out: ${error instanceof Error ? error.message.trim() : String(error)}`)
+      bench.engines.splice(bench.engines.indexOf(engine), 1)
+    }
+  }
+  say()
+}
+
 async function benchRun(bench: Bench): Promise<void> {
   const results = await interleave(bench.engines, rounds, (engine) => bench.time(engine, ['run', '--rm', ...engine.runFlags, image, 'true']))
   table('Start, run, remove', 'ms', 'docker run --rm IMAGE true', bench.engines, results)
@@ -124,6 +137,7 @@ try {
   say(`- hull says: ${info.stdout.trim()}`)
   say()
   await loadSmallImage(bench)
+  await dropBroken(bench)
   await benchRun(bench)
   await benchExec(bench)
   await benchPull(bench)
