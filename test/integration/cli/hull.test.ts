@@ -147,7 +147,8 @@ describe('on a terminal', () => {
 
 describe('the other commands', () => {
   it('print what the docker CLI prints', async () => {
-    await ok('run', '-d', '--name', 'same', '-p', '127.0.0.1::80', '-l', 'a=b', image, 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo line $i; sleep 1; done')
+    // Still once it runs: two CLIs are asked one after the other, and the second must find the same processes and lines.
+    await ok('run', '-d', '--name', 'same', '-p', '127.0.0.1::80', '-l', 'a=b', image, 'sh', '-c', 'for i in 1 2 3; do echo line $i; done; exec sleep 1000')
     const commands = [
       ['ps'], ['ps', '-a', '--no-trunc'], ['ps', '-q'], ['ps', '--format', '{{.ID}} {{.Names}} {{.Labels}} {{.Label "a"}} {{.Networks}} {{.State}}'], ['ps', '-f', 'name=nosuch'],
       ['ps', '--format', 'table {{.Names}}\t{{.Ports}}'], ['images'], ['images', '--no-trunc'], ['images', '-q'], ['images', '--format', '{{.Repository}}:{{.Tag}} {{.Size}}'], ['port', 'same'],
