@@ -33,20 +33,28 @@ static void remember(const char *text, size_t size) {
   }
 }
 
-static void words_ready(struct watch *w, uint32_t events) {
-  (void)events;
+/* One read of what QEMU said. False when there is nothing more now. */
+static bool take_words(void) {
   char text[4096];
-  ssize_t n = read(w->fd, text, sizeof text);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  ssize_t n = read(words.fd, text, sizeof text);
+  if (n < 0 && errno == EINTR) return true;
+  if (n < 0 && errno == EAGAIN) return false;
   if (n <= 0) {
-    watch_close(w);
-    return;
+    watch_close(&words);
+    return false;
   }
   remember(text, (size_t)n);
   size_t room = LOG_MAX - logged, size = (size_t)n < room ? (size_t)n : room;
   if (log_fd >= 0 && size > 0 && write(log_fd, text, size) < 0) { /* a full disk must not stop the workload */
   }
   logged += size;
+  return true;
+}
+
+static void words_ready(struct watch *w, uint32_t events) {
+  (void)w;
+  (void)events;
+  take_words();
 }
 
 static void become_qemu(char *const args[], int link, int output) {
@@ -90,10 +98,7 @@ bool qemu_reaped(pid_t child, int status) {
   if (child != pid) return false;
   pid = -1;
   wait_status = status;
-  while (words.fd >= 0) { /* what is still in the pipe */
-    size_t before = logged + line_length;
-    words_ready(&words, 0);
-    if (logged + line_length == before) break;
+  while (words.fd >= 0 && take_words()) { /* what is still in the pipe */
   }
   return true;
 }

@@ -121,7 +121,7 @@ describe('a guest that breaks the protocol', () => {
     writeFileSync(bytes, Buffer.concat(frames))
     const vm = await lab.boot({ args: ['true'], command: ['bash', '-c', 'cat "$0" >&20; exec sleep 5', bytes] })
     vm.process.stdout!.pause() // nobody reads: the window stays closed
-    const code = await Promise.race([vm.exited, sleep(8000).then(() => { vm.process.stdout!.resume(); return vm.exited })])
+    const code = await Promise.race([vm.exited, sleep(1500).then(() => { vm.process.stdout!.resume(); return vm.exited })])
     expect([125, 137]).toContain(code)
     expect(await vm.status()).toContain(`message=protocol error of the guest: ${message}\n`)
   })

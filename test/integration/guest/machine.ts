@@ -8,6 +8,8 @@ import { Client, encode, T, text, type Pairs } from './frames.js'
 const root = resolve(import.meta.dirname, '../../..')
 /** Where `make -C guest` and `make -C guest kernel` put their results. */
 const built = process.env['HULL_GUEST_DIR'] ?? join(root, 'build/guest')
+/** Another QEMU than the system's: the program and its first arguments, separated by spaces. */
+const emulator = (process.env['HULL_QEMU'] ?? 'qemu-system-x86_64').split(' ')
 
 const machineType = 'q35,smm=off,sata=off,smbus=off,vmport=off,usb=off,hpet=off,i8042=off,graphics=off'
 const kernelLine =
@@ -115,7 +117,7 @@ export class Machine {
     const run = processPairs(options.args, [...(options.stdin ? [['stdin', 1] as [string, number]] : []), ...(options.run ?? [])])
     writeFileSync(join(dir, 'config.frames'), options.configFrames ?? encode(T.CONFIG, text(config), 0))
     writeFileSync(join(dir, 'run.frames'), options.runFrames ?? encode(T.RUN, text(run), 1))
-    const qemu = options.command ?? ['qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-M', machineType,
+    const qemu = options.command ?? [...emulator, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-M', machineType,
       '-accel', 'tcg,tb-size=64', '-cpu', 'Nehalem,+rdrand', '-m', String(options.memory ?? 256), '-smp', '1',
       '-device', 'virtio-serial-pci', '-chardev', 'socket,id=agent,fd=20', '-device', 'virtserialport,chardev=agent,name=hull',
       '-drive', `file=${image},if=none,id=d0,format=raw,readonly=on`, '-device', 'virtio-blk-pci,drive=d0',
