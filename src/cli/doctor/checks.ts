@@ -173,6 +173,12 @@ async function machine(boot: boolean): Promise<Finding[]> {
   return result
 }
 
+/** Without it everything works but one corner, so its absence is a warning. */
+async function conntrack(): Promise<Finding> {
+  const found = await program('conntrack', 'conntrack', ['--version'], apt('conntrack'), /conntrack v(\S+)/)
+  return found.verdict === 'ok' ? found : { ...found, verdict: 'warn', detail: `${found.detail}: UDP clients of a published port may be sent to a container that is gone, until they pause` }
+}
+
 /** All checks, in the order in which they are shown; each is given to `show` as soon as it is known. */
 export async function runChecks(options: { boot: boolean }, show: (finding: Finding) => void): Promise<Finding[]> {
   const groups: (() => Finding | Promise<Finding | Finding[]>)[] = [
@@ -180,6 +186,7 @@ export async function runChecks(options: { boot: boolean }, show: (finding: Find
     () => program('conmon', 'conmon', ['--version'], apt('conmon'), /version (\S+)/, { version: '2.1.0', why: 'older ones lose output of short-lived containers' }),
     () => executable('unpacker', built('hull-unpack'), `${built('hull-unpack')} is missing`, setup),
     nftables,
+    conntrack,
     () => executable('tini', '/usr/bin/tini-static', '/usr/bin/tini-static is missing: --init cannot be used', apt('tini')),
     tun,
     () => program('QEMU', 'qemu-system-x86_64', ['--version'], apt('qemu-system-x86'), /version (\S+)/, { version: '7.2', why: 'Hull is tested with 7.2 and newer' }),
