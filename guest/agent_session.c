@@ -88,6 +88,8 @@ static void session_end(struct session *s) {
 }
 
 static void deliver(struct session *s, int signal) {
+  /* An exec session leads its process group (setsid), and its number is not free before it is reaped. */
+  if (signal == SIGKILL && s->stream != MAIN_STREAM && s->pid > 1 && !s->reaped) kill(-s->pid, SIGKILL);
   if (s->pidfd >= 0 && !s->reaped) syscall(SYS_pidfd_send_signal, s->pidfd, signal, NULL, 0);
 }
 

@@ -1,7 +1,7 @@
 import { cpus } from 'node:os'
 import { badRequest, notImplemented } from '../base/errors.js'
 import type { Isolation } from '../sandbox/types.js'
-import type { ContainerConfig, CreateContainerRequest, HostConfig } from './api-types.js'
+import type { CreateContainerRequest, HostConfig } from './api-types.js'
 
 const mebibyte = 1024 * 1024
 
@@ -140,10 +140,8 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
 }
 
 /** Options that are taken and do nothing, said so that nobody counts on them. */
-export function ignoredWarnings(host: HostConfig, config: Pick<ContainerConfig, 'Healthcheck'>): string[] {
+export function ignoredWarnings(host: HostConfig): string[] {
   const warnings: string[] = []
-  const test = config.Healthcheck?.Test ?? []
-  if (test.length > 0 && test[0] !== 'NONE') warnings.push('Health checks are not run yet: the container has no health status.')
   if (Object.keys(host.LogConfig.Config).length > 0 && host.LogConfig.Type !== 'none') {
     warnings.push('Log options are not applied yet: the log is kept whole.')
   }

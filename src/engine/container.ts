@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { ExitStatus, Sandbox } from '../sandbox/types.js'
 import type { WaitCondition } from './api-types.js'
+import type { HealthState } from './health.js'
 import { LateDuplex } from './late-duplex.js'
 import type { ContainerRecord } from './store.js'
 
@@ -17,6 +18,8 @@ export class Container {
   ended: Promise<void> = Promise.resolve()
   /** Pending restart of the restart policy. */
   restartTimer: NodeJS.Timeout | undefined
+  /** Of its health check, since its first start. */
+  health: HealthState | undefined
   /** Exec sessions by ID. */
   readonly execs = new Set<string>()
   #runEnd = new AbortController()

@@ -95,7 +95,7 @@ export class Containers implements ContainerEngine {
       const container = this.options.makeContainer(record)
       const root = await parts.images.rootfs(image.id)
       const spec = await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined)
-      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig, config), ...architectureWarning(image, request.platform)]
+      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
       await parts.store.create(record, !request.hostConfig.AutoRemove)
       this.lifecycle.announce(container, 'create')
     } catch (error) {

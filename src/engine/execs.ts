@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { conflict, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import type { ExecSession, ProcessSpec } from '../sandbox/types.js'
+import type { ExecSession } from '../sandbox/types.js'
 import type { AttachedStream, CreateExecRequest, ExecDetails, ExecEngine } from './api-types.js'
 import type { Container } from './container.js'
+import { execProcess } from './exec-process.js'
 import type { Lifecycle } from './lifecycle.js'
 import type { ContainerRegistry } from './registry.js'
 
@@ -23,12 +24,6 @@ const keepEndedMs = 300_000
 
 /** How long inspect waits for the exit of a session whose output has ended. A process may close its output and go on. */
 const outputToExitMs = 1000
-
-/** A session's environment: the container's, without what it sets itself. */
-function mergedEnv(base: readonly string[], own: readonly string[]): string[] {
-  const names = new Set(own.map((line) => line.split('=', 1)[0]))
-  return [...base.filter((line) => !names.has(line.split('=', 1)[0])), ...own]
-}
 
 /** Docker's /exec: commands in running containers. Sessions live in memory, as Docker's do. */
 export class Execs implements ExecEngine {
@@ -76,7 +71,7 @@ export class Execs implements ExecEngine {
     try {
       const { sandbox } = container
       if (!sandbox) throw conflict(`container ${container.id} is not running`)
-      session = await sandbox.exec(this.#process(exec, options.consoleSize), { stdin: request.attachStdin && !options.detach, detach: options.detach })
+      session = await sandbox.exec(execProcess(container.record, request, options.consoleSize ?? request.consoleSize), { stdin: request.attachStdin && !options.detach, detach: options.detach })
     } catch (error) {
       exec.exitCode = /permission denied|is a directory|exec format error|unable to find (user|group)/.test(messageOf(error)) ? 126 : 127
       this.#ended(exec, exec.exitCode)
@@ -106,24 +101,6 @@ export class Execs implements ExecEngine {
     const exec = this.#get(id)
     if (!exec.session || !exec.running) throw conflict(`exec process ${id} is not running`)
     await exec.session.resize(rows, columns)
-  }
-
-  #process(exec: Exec, size: [number, number] | undefined): ProcessSpec {
-    const { request } = exec
-    const { config, hostConfig } = exec.container.record
-    const consoleSize = size ?? request.consoleSize
-    const path = config.Env.some((line) => line.startsWith('PATH=')) ? [] : ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']
-    const base = [...path, `HOSTNAME=${config.Hostname || exec.container.id.slice(0, 12)}`, ...(request.tty ? ['TERM=xterm'] : []), ...config.Env]
-    return {
-      args: request.cmd,
-      env: mergedEnv(base, request.env),
-      cwd: request.workingDir || config.WorkingDir || '/',
-      user: request.user || config.User,
-      groupAdd: hostConfig.GroupAdd,
-      tty: request.tty,
-      ...(consoleSize ? { consoleSize } : {}),
-      privileged: request.privileged || hostConfig.Privileged,
-    }
   }
 
   #ended(exec: Exec, code: number): void {

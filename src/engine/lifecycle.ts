@@ -5,6 +5,7 @@ import type { Endpoint, NetworkManager, PortBinding } from '../network/types.js'
 import type { Isolation, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
 import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
+import { HealthMonitor } from './health-monitor.js'
 import { KeyedLock } from './lock.js'
 import type { ContainerRegistry } from './registry.js'
 import { parseSignal, SIGKILL } from './signals.js'
@@ -43,9 +44,15 @@ const delay = (ms: number) => new Promise<'timeout'>((resolve) => setTimeout(() 
 export class Lifecycle {
   readonly #lock = new KeyedLock()
   readonly #restartDelay = new Map<string, number>()
+  readonly health: HealthMonitor
   #stopping = false
 
-  constructor(readonly parts: LifecycleParts) {}
+  constructor(readonly parts: LifecycleParts) {
+    this.health = new HealthMonitor(
+      (id) => parts.store.directory(id),
+      (container, action, attributes) => this.announce(container, action, attributes),
+    )
+  }
 
   // events -------------------------------------------------------------------------------------------------
 
@@ -111,6 +118,7 @@ export class Lifecycle {
     delete record.state.finishedAt
     this.#hold(container, sandbox)
     await this.parts.store.save(record)
+    this.health.begin(container)
     this.announce(container, 'start')
   }
 
@@ -183,6 +191,7 @@ export class Lifecycle {
     const { record } = container
     const ranMs = record.state.startedAt ? exit.finishedAt.getTime() - Date.parse(record.state.startedAt) : 0
     container.sandbox = undefined
+    await this.health.end(container)
     await this.#release(container, sandbox)
     recordExit(record, exit)
     container.endRun()
@@ -318,7 +327,14 @@ export class Lifecycle {
       const { record, sandbox } = container
       if (record.state.status === 'paused') throw conflict(`container ${record.id} is already paused`)
       if (record.state.status !== 'running' || !sandbox) throw conflict(`container ${record.id} is not running`)
-      await sandbox.pause()
+      // First: a probe in a frozen sandbox could not even be killed.
+      await this.health.end(container)
+      try {
+        await sandbox.pause()
+      } catch (error) {
+        this.health.resume(container)
+        throw error
+      }
       record.state.status = 'paused'
       await this.parts.store.save(record)
       this.announce(container, 'pause')
@@ -331,6 +347,7 @@ export class Lifecycle {
       if (record.state.status !== 'paused' || !sandbox) throw conflict(`Container ${record.id} is not paused`)
       await sandbox.unpause()
       record.state.status = 'running'
+      this.health.resume(container)
       await this.parts.store.save(record)
       this.announce(container, 'unpause')
     })
@@ -433,6 +450,7 @@ export class Lifecycle {
     await startNetwork(active)
     for (const { container, sandbox, wasUp } of found) {
       const { record } = container
+      await this.health.restore(container, sandbox !== undefined && record.state.status === 'running')
       if (sandbox) {
         this.#hold(container, sandbox)
         continue
@@ -483,6 +501,7 @@ export class Lifecycle {
   /** The daemon leaves; workloads stay. No more restarts from here. */
   leave(): void {
     this.#stopping = true
+    this.health.leave()
     for (const container of this.parts.registry.all()) clearTimeout(container.restartTimer)
   }
 }

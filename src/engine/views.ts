@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { ContainerDetails, ContainerSummary, EndpointInfo, MountPoint, PortInfo } from './api-types.js'
+import type { ContainerDetails, ContainerState, ContainerSummary, EndpointInfo, MountPoint, PortInfo } from './api-types.js'
 import type { Container } from './container.js'
+import type { HealthState } from './health.js'
 import { commandOf, networkModeOf } from './spec.js'
 import type { ContainerRecord } from './store.js'
 
@@ -62,6 +63,12 @@ function mounts(record: ContainerRecord): MountPoint[] {
     }))
 }
 
+const healthOf = ({ status, failingStreak, log }: HealthState): NonNullable<ContainerState['health']> => ({
+  status,
+  failingStreak,
+  log: log.map(({ start, end, exitCode, output }) => ({ start: new Date(start), end: new Date(end), exitCode, output })),
+})
+
 const date = (text: string | undefined) => (text === undefined ? undefined : new Date(text))
 
 /** A row of `docker ps`. */
@@ -80,6 +87,7 @@ export function summaryOf(container: Container, ids: ReturnType<typeof networkId
     exitCode: record.state.exitCode,
     ...(started ? { startedAt: started } : {}),
     ...(finished ? { finishedAt: finished } : {}),
+    ...(container.health ? { health: container.health.status } : {}),
     ports: container.isUp ? ports(record) : [],
     labels: record.config.Labels,
     networkMode: record.hostConfig.NetworkMode,
@@ -115,6 +123,7 @@ export function detailsOf(
       error: record.state.error,
       ...(started ? { startedAt: started } : {}),
       ...(finished ? { finishedAt: finished } : {}),
+      ...(container.health ? { health: healthOf(container.health) } : {}),
     },
     imageId: record.imageId,
     platform: 'linux',

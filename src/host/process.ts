@@ -79,6 +79,22 @@ export function killPid(pid: number, signal: number): boolean {
   return native.kill(pid, signal)
 }
 
+/**
+ * Kills the process group that this very process is in: itself, and what it has started and not put elsewhere. Not the group of this daemon. A
+ * process can only be in a group of its own session, so whatever a container does, these are its own. False: it is gone.
+ */
+export async function killGroupOf(identity: ProcessIdentity): Promise<boolean> {
+  const [stat, own] = await Promise.all([processStat(identity.pid), processStat(process.pid)])
+  if (stat?.startTime !== identity.startTime) return false
+  if (stat.processGroup <= 1 || stat.session === own?.session) return signalProcess(identity, 9)
+  try {
+    return process.kill(-stat.processGroup, 'SIGKILL')
+  } catch (error) {
+    if (codeOf(error) === 'ESRCH') return false
+    throw error
+  }
+}
+
 /** Waits until the process has ended; false when it still lives after `timeoutMs`. For processes that are not our children. */
 export async function waitGone(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs

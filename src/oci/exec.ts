@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { conflict, internal } from '../base/errors.js'
-import { identify, signalProcess, type ProcessIdentity } from '../host/process.js'
+import { identify, killGroupOf, signalProcess, type ProcessIdentity } from '../host/process.js'
 import { childPipe, receiveTerminal, type ChildPipe, type Terminal } from '../host/streams.js'
 import { ExecDuplex } from './exec-streams.js'
 import { execError } from './runtime-errors.js'
@@ -36,6 +36,7 @@ export interface ExecHandle {
   signal(signal: number): Promise<void>
 }
 
+const SIGKILL = 9
 /** Starting takes 10 ms; a host that needs a minute has other trouble. */
 const START_TIMEOUT = 60_000
 
@@ -191,6 +192,8 @@ function handle(child: ChildProcess, exit: Promise<number>, identity: ProcessIde
       if (child.exitCode === null) terminal?.resize(rows, columns)
     },
     signal: async (signal) => {
+      // What a shell has started is not to outlive it.
+      if (signal === SIGKILL) await killGroupOf(identity)
       signalProcess(identity, signal)
     },
   }

@@ -142,6 +142,7 @@ export interface ExecSession extends StdioStream {
   /** Resolves when it has ended AND all its output is in `duplex`. */
   exited: Promise<number>
   resize(rows: number, columns: number): Promise<void>
+  /** SIGKILL: the command with all of its process group. */
   signal(signal: number): Promise<void>
 }
 

@@ -1,0 +1,3 @@
+import { defineLife } from './suites/life.js'
+
+defineLife('vm')
