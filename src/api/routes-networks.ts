@@ -57,7 +57,9 @@ export function networkRoutes(router: Router): void {
     x.empty()
   })
   router.on('POST', '/volumes/prune', async (x) => {
-    const { deleted, spaceReclaimed } = await x.engine.volumes.prune(parseFilters(x.query.text('filters'), ['all', 'label', 'label!']))
+    const filters = parseFilters(x.query.text('filters'), ['all', 'label', 'label!'])
+    // Before API 1.42 a prune took named volumes too.
+    const { deleted, spaceReclaimed } = await x.engine.volumes.prune(x.minor < 42 ? { ...filters, all: ['true'] } : filters)
     x.send(200, { VolumesDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: spaceReclaimed })
   })
 }

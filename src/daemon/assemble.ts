@@ -85,6 +85,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     network: networkOf(flags),
     drivers: { process: processDriver, vm: vmDriver },
     events: new EventBus(),
+    volumeStore: storage.volumes,
     paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent, defaultRuntime: flags.defaultRuntime },
     layerSize: (diffId) => storage.layers.get(diffId)?.size ?? 0,
     afterRestore: () => vmDriver.collectGarbage(),

@@ -107,7 +107,6 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
     if (present) throw notImplemented(`${what} is not supported by Hull yet`)
   }
   refuse(host.Links.length > 0, '--link')
-  refuse(host.VolumesFrom.length > 0, '--volumes-from')
   refuse(host.DeviceRequests.length > 0, '--gpus')
   refuse(host.Devices.length > 0 || host.DeviceCgroupRules.length > 0, '--device')
   refuse(!['', 'private'].includes(host.PidMode), `--pid ${host.PidMode}`)
@@ -124,7 +123,7 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
   )
   refuse(!['', 'json-file', 'local', 'none'].includes(host.LogConfig.Type), `--log-driver ${host.LogConfig.Type}`)
   for (const mount of request.mounts) {
-    refuse(!['bind', 'tmpfs'].includes(mount.type), `a mount of type ${mount.type} (${mount.target})`)
+    refuse(!['bind', 'volume', 'tmpfs'].includes(mount.type), `a mount of type ${mount.type} (${mount.target})`)
   }
   const mode = host.NetworkMode
   if (mode === 'host' && isolation === 'vm') {

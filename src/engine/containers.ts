@@ -28,6 +28,7 @@ import { filterContainers, matchLabels } from './list.js'
 import { parseMoment } from './images.js'
 import { logStream } from './log-stream.js'
 import { mergeConfig } from './merge.js'
+import { checkSources, resolveMounts } from './mounts.js'
 import { resolveIsolation } from './policy.js'
 import { networkModeOf, workloadSpec } from './spec.js'
 import type { ContainerRecord } from './store.js'
@@ -81,7 +82,10 @@ export class Containers implements ContainerEngine {
       config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' ? '' : id.slice(0, 12)) },
       hostConfig: request.hostConfig,
       ports: this.#publishedPorts(request, config.ExposedPorts),
-      mounts: request.mounts,
+      mounts: resolveMounts({
+        requested: request.mounts, volumes: isolation === 'vm' ? {} : config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
+        mountsOf: (reference) => parts.registry.get(reference).record.mounts, mountpoint: (name) => parts.volumes.store.mountpoint(name),
+      }),
       requestedAddress: '',
       requestedMac: config.MacAddress,
       warnings: [],
@@ -89,6 +93,7 @@ export class Containers implements ContainerEngine {
       state: { status: 'created', starting: false, exitCode: 0, error: '', oomKilled: false, stoppedByUser: false },
     }
     this.#checkNetwork(record, request)
+    await checkSources(record.mounts)
     record.name = parts.registry.names.take(request.name, id)
     try {
       // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image.
@@ -97,8 +102,11 @@ export class Containers implements ContainerEngine {
       const spec = await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined)
       record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
       await parts.store.create(record, !request.hostConfig.AutoRemove)
+      // From here on the registry says who uses what. After a crash the start makes what is missing.
+      await parts.volumes.provide(record, root.layers)
       this.lifecycle.announce(container, 'create')
     } catch (error) {
+      await parts.volumes.removeAnonymous(record)
       await parts.store.remove(id)
       const container = parts.registry.all().find((known) => known.id === id)
       if (container) parts.registry.delete(container)
@@ -238,7 +246,7 @@ export class Containers implements ContainerEngine {
   }
 
   remove(reference: string, options: { volumes: boolean; force: boolean; link: boolean }): Promise<void> {
-    return this.lifecycle.remove(this.parts.registry.get(reference), options.force)
+    return this.lifecycle.remove(this.parts.registry.get(reference), options.force, options.volumes)
   }
 
   async resize(reference: string, rows: number, columns: number): Promise<void> {

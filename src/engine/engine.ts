@@ -10,10 +10,12 @@ import { Networks } from './networks.js'
 import { System, type SystemOptions } from './system.js'
 import { networkIds } from './views.js'
 import { Volumes } from './volumes.js'
+import type { VolumeStore } from '../storage/volumes.js'
 
 /** What the daemon puts together before there is an engine. */
-export type EngineOptions = LifecycleParts &
+export type EngineOptions = Omit<LifecycleParts, 'volumes'> &
   SystemOptions & {
+    volumeStore: VolumeStore
     /** Bytes of one unpacked layer, for `docker history`. */
     layerSize: (diffId: string) => number
     /** Clean-up that has to know what still runs: called when everything has been taken back. */
@@ -32,8 +34,10 @@ export class HullEngine implements Engine {
 
   constructor(readonly options: EngineOptions) {
     const ids = networkIds(options.dataRoot)
-    this.#lifecycle = new Lifecycle(options)
-    this.containers = new Containers(options, this.#lifecycle, {
+    const volumes = new Volumes(options.volumeStore, options.registry, options.events)
+    const parts = { ...options, volumes }
+    this.#lifecycle = new Lifecycle(parts)
+    this.containers = new Containers(parts, this.#lifecycle, {
       defaultIsolation: options.defaultIsolation,
       dataRoot: options.dataRoot,
       ids,
@@ -42,8 +46,8 @@ export class HullEngine implements Engine {
     this.execs = new Execs(options.registry, this.#lifecycle)
     this.images = new Images(options.images, options.registry, options.events, options.layerSize)
     this.networks = new Networks(options.network, options.registry, ids)
-    this.volumes = new Volumes()
-    this.system = new System(options, options, this.images, this.containers)
+    this.volumes = volumes
+    this.system = new System(options, parts, this.images, this.containers)
   }
 
   #make(record: Container['record']): Container {

@@ -11,6 +11,7 @@ import type { ContainerRegistry } from './registry.js'
 import { parseSignal, SIGKILL } from './signals.js'
 import { networkModeOf, type SpecPaths, workloadSpec } from './spec.js'
 import type { ContainerRecord, ContainerStore } from './store.js'
+import type { Volumes } from './volumes.js'
 
 /** What the life cycle works with. */
 export interface LifecycleParts {
@@ -20,6 +21,7 @@ export interface LifecycleParts {
   network: NetworkManager
   drivers: Record<Isolation, SandboxDriver>
   events: EventBus
+  volumes: Volumes
   paths: SpecPaths
 }
 
@@ -92,6 +94,7 @@ export class Lifecycle {
         record.endpoint = await this.#allocate(record)
       }
       const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId)])
+      await this.parts.volumes.mount(record)
       const spec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
       if (record.isolation === 'vm') {
         if (record.endpoint) attachments.tapFd = (await this.parts.network.connectTap(record.endpoint)).tapFd
@@ -173,6 +176,11 @@ export class Lifecycle {
       await this.parts.network.release(container.id)
     } catch (error) {
       log.error('cannot release a network endpoint', { id: container.id, error: messageOf(error) })
+    }
+    try {
+      await this.parts.volumes.release(container.record)
+    } catch (error) {
+      log.error('cannot release the volumes of a container', { id: container.id, error: messageOf(error) })
     }
     delete container.record.endpoint
   }
@@ -374,7 +382,7 @@ export class Lifecycle {
     })
   }
 
-  async remove(container: Container, force: boolean): Promise<void> {
+  async remove(container: Container, force: boolean, volumes = false): Promise<void> {
     const { record } = container
     await this.#cancelRestart(container)
     if (container.isUp) {
@@ -393,6 +401,10 @@ export class Lifecycle {
       if (record.state.status === 'dead') return
       if (container.isUp || record.state.starting) throw conflict(`cannot remove container "/${record.name}": container is running`)
       record.state.status = 'removing'
+      if (volumes && record.mounts.some((mount) => mount.anonymous)) {
+        record.state.removeVolumes = true
+        await this.parts.store.save(record)
+      }
       await this.#remove(container)
     })
   }
@@ -407,6 +419,7 @@ export class Lifecycle {
         stateDir: this.parts.store.directory(record.id),
         runDir: `${this.parts.paths.execRoot}/containers/${record.id}`,
       })
+      if (record.state.removeVolumes || record.hostConfig.AutoRemove) await this.parts.volumes.removeAnonymous(record)
       await this.parts.store.remove(record.id)
     } catch (error) {
       log.error('cannot remove a container', { id: record.id, error: messageOf(error) })
@@ -448,6 +461,7 @@ export class Lifecycle {
     }
     const active = found.flatMap(({ container, sandbox }) => (sandbox && container.record.endpoint ? [container.record.endpoint] : []))
     await startNetwork(active)
+    await this.parts.volumes.restore(found.flatMap(({ container, sandbox }) => (sandbox ? [container.record] : [])))
     for (const { container, sandbox, wasUp } of found) {
       const { record } = container
       await this.health.restore(container, sandbox !== undefined && record.state.status === 'running')

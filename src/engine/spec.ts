@@ -80,10 +80,11 @@ function hostsFile(record: ContainerRecord, hostname: string, domainname: string
   return lines.join('\n') + '\n'
 }
 
-function mountsOf(record: ContainerRecord): MountSpec[] {
-  return record.mounts.map((mount) => ({
-    type: mount.type === 'tmpfs' ? 'tmpfs' : mount.type === 'volume' ? 'volume' : 'bind',
-    source: mount.source,
+function mountsOf(record: ContainerRecord, execRoot: string): MountSpec[] {
+  return record.mounts.map((mount, index) => ({
+    type: mount.type,
+    // A part of a volume was found and bound by Volumes.mount; by its name it could be another by now.
+    source: mount.subpath ? join(execRoot, 'volumes', record.id, String(index)) : mount.source,
     target: mount.target,
     readOnly: mount.readOnly,
     options: mount.options,
@@ -166,7 +167,7 @@ export async function workloadSpec(
     layers: root.layers,
     chainId: root.chainId,
     readOnlyRootfs: host.ReadonlyRootfs,
-    mounts: mountsOf(record),
+    mounts: mountsOf(record, paths.execRoot),
     resources: resourcesOf(host),
     network,
     init: host.Init ?? false,

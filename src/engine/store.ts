@@ -5,7 +5,8 @@ import { writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
 import type { Endpoint } from '../network/types.js'
 import type { Isolation } from '../sandbox/types.js'
-import type { ContainerConfig, HostConfig, MountRequest, PublishedPort } from './api-types.js'
+import type { ContainerConfig, HostConfig, PublishedPort } from './api-types.js'
+import type { ContainerMount } from './mounts.js'
 
 /** What is kept of a container on disk: `containers/<id>/config.json`. The truth; memory is a cache of it. */
 export interface ContainerRecord {
@@ -22,7 +23,7 @@ export interface ContainerRecord {
   config: ContainerConfig
   hostConfig: HostConfig
   ports: PublishedPort[]
-  mounts: MountRequest[]
+  mounts: ContainerMount[]
   /** --ip and --mac-address, '' when not given. */
   requestedAddress: string
   requestedMac: string
@@ -41,6 +42,8 @@ export interface ContainerRecord {
     finishedAt?: string
     /** `docker stop` or `kill`: the restart policy does not bring it back. */
     stoppedByUser: boolean
+    /** It is being removed, and the volumes that were made for it with it (`rm -v`). */
+    removeVolumes?: boolean
   }
 }
 

@@ -148,7 +148,7 @@ export class System implements SystemEngine {
     const stop = () => wake()
     request.signal.addEventListener('abort', stop)
     const timer =
-      request.until !== undefined && request.until > nowNano() ? setTimeout(stop, Math.min(Number((request.until - nowNano()) / 1_000_000n), 2 ** 31 - 1)) : undefined
+      request.until !== undefined && request.until > nowNano() ? setTimeout(stop, Math.min(Number((request.until - nowNano()) / 1_000_000n) + 1, 2 ** 31 - 1)) : undefined
     try {
       let last = 0n
       if (request.since !== undefined) {
@@ -191,7 +191,8 @@ export class System implements SystemEngine {
   }> {
     const images = kinds.has('image') ? await this.images.list({ all: true, filters: {}, digests: false, sharedSize: true }) : []
     const containers = kinds.has('container') ? await this.containers.list({ all: true, limit: 0, size: true, filters: {} }) : []
-    return { layersSize: images.reduce((sum, row) => sum + row.image.size, 0), images, containers, volumes: [] }
+    const volumes = kinds.has('volume') ? await this.parts.volumes.usage() : []
+    return { layersSize: images.reduce((sum, row) => sum + row.image.size, 0), images, containers, volumes }
   }
 
   async distribution(reference: string): Promise<unknown> {

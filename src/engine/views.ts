@@ -48,16 +48,23 @@ function ports(record: ContainerRecord): PortInfo[] {
   return rows
 }
 
+/** As it stood in -v: Docker tells the options, and `z` for a volume that was mounted without any (moby, volume/mounts). */
+function modeOf(mount: ContainerRecord['mounts'][number]): string {
+  if (mount.from !== 'Binds' && mount.from !== 'VolumesFrom') return mount.from === 'Mounts' && mount.type === 'volume' ? 'z' : ''
+  const words = [...(mount.readOnly ? ['ro'] : []), ...mount.options]
+  return words.length === 0 && mount.type === 'volume' ? 'z' : words.join(',')
+}
+
 function mounts(record: ContainerRecord): MountPoint[] {
   return record.mounts
     .filter((mount) => mount.from !== 'Tmpfs')
     .map((mount) => ({
-      type: mount.type === 'tmpfs' ? 'tmpfs' : mount.type === 'volume' ? 'volume' : 'bind',
-      name: mount.type === 'volume' ? mount.source : '',
+      type: mount.type,
+      name: mount.name,
       source: mount.source,
       destination: mount.target,
-      driver: '',
-      mode: mount.from === 'Binds' ? mount.options.join(',') : '',
+      driver: mount.type === 'volume' ? 'local' : '',
+      mode: modeOf(mount),
       rw: !mount.readOnly,
       propagation: mount.type === 'bind' ? (mount.options.find((option) => /^r?(private|shared|slave)$/.test(option)) ?? 'rprivate') : '',
     }))

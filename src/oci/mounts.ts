@@ -1,4 +1,5 @@
 import { badRequest } from '../base/errors.js'
+import { propagationOf } from './propagation.js'
 import type { OciMount } from './spec-types.js'
 
 /** A mount that the user asked for. */
@@ -8,9 +9,10 @@ export interface MountInput {
   target: string
   readOnly: boolean
   options: string[]
+  /** The source is no directory: nothing can be mounted below it (and crun 1.8 opens the target of `rro` as a directory). */
+  file?: boolean
 }
 
-const PROPAGATION = new Set(['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'])
 const TMPFS_FLAGS = new Set([
   'rw', 'ro', 'exec', 'noexec', 'suid', 'nosuid', 'dev', 'nodev', 'sync', 'async', 'dirsync', 'atime', 'noatime', 'diratime', 'nodiratime',
   'relatime', 'norelatime', 'strictatime', 'nostrictatime', 'mand', 'nomand', 'iversion', 'noiversion',
@@ -30,18 +32,25 @@ export function tmpfsOptions(options: readonly string[]): string[] {
   return result
 }
 
-function bindOptions(mount: MountInput): string[] {
+/**
+ * Options of a bind mount. Read-only means all that is mounted below as well, where kernel and runtime can (mount_setattr(2), Linux 5.12: `rro`), as Docker does since
+ * 25.0, unless the user says `bind-recursive=writable`; `bind-recursive=readonly` is refused where they cannot.
+ */
+function bindOptions(mount: MountInput, recursiveReadOnly: boolean): string[] {
   const words = mount.options.flatMap((option) => option.split(','))
-  const recursive = !words.includes('bind-nonrecursive')
-  const propagation = words.find((word) => PROPAGATION.has(word)) ?? 'rprivate'
-  return [recursive ? 'rbind' : 'bind', propagation, ...(mount.readOnly ? ['ro'] : [])]
+  const recursive = !words.includes('nonrecursive')
+  const force = words.includes('ro-force-recursive')
+  if (force && !mount.readOnly) throw badRequest('mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive')
+  if (force && !recursiveReadOnly) throw badRequest(`this host cannot make ${mount.target} recursively read-only: it takes Linux 5.12 and crun or runc 1.1`)
+  const readOnly = recursive && recursiveReadOnly && !mount.file && !words.includes('ro-nonrecursive') ? 'rro' : 'ro'
+  return [recursive ? 'rbind' : 'bind', propagationOf(words), ...(mount.readOnly ? [readOnly] : [])]
 }
 
-function toOci(mount: MountInput): OciMount {
+function toOci(mount: MountInput, recursiveReadOnly: boolean): OciMount {
   if (mount.type === 'tmpfs') {
     return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: [...tmpfsOptions(mount.options), ...(mount.readOnly ? ['ro'] : [])] }
   }
-  return { destination: mount.target, type: 'bind', source: mount.source, options: bindOptions(mount) }
+  return { destination: mount.target, type: 'bind', source: mount.source, options: bindOptions(mount, recursiveReadOnly) }
 }
 
 /** What every container has, as Docker lays it out (moby oci/defaults.go). */
@@ -71,11 +80,13 @@ export function buildMounts(options: {
   init: string | undefined
   shmSize: number
   writableSystem: boolean
+  /** Kernel and runtime know `rro`. */
+  recursiveReadOnly: boolean
 }): OciMount[] {
   for (const { target } of options.mounts) {
     if (!target.startsWith('/') || depth(target) === 0 || target.split('/').includes('..')) throw badRequest(`invalid mount target ${JSON.stringify(target)}: want an absolute path other than /`)
   }
-  const own = options.mounts.map(toOci)
+  const own = options.mounts.map((mount) => toOci(mount, options.recursiveReadOnly))
   const targets = new Set(own.map((mount) => `/${mount.destination.split('/').filter(Boolean).join('/')}`))
   // Who replaces /sys or /dev means all of it (moby oci_linux.go withMounts): what we would mount below goes as well, but not /dev's.
   const replaced = (target: string) => targets.has(target) || (targets.has('/sys') && target.startsWith('/sys/'))

@@ -49,6 +49,10 @@ export interface SpecInput {
   devices: OciDevice[]
   maskedPaths: string[]
   readonlyPaths: string[]
+  /** Kernel and runtime can make a bind mount and all below it read-only. */
+  recursiveReadOnly: boolean
+  /** From oci/propagation.ts. */
+  rootfsPropagation?: string
   /** User namespace, when root in the container is not root on the host. */
   idMap?: OciIdMapping
 }
@@ -114,7 +118,7 @@ export function buildSpec(input: SpecInput): OciConfig {
     ...(input.domainname === '' ? {} : { domainname: input.domainname }),
     mounts: buildMounts({
       mounts: input.mounts, files: input.files, filesReadOnly: input.readOnlyRootfs, init: input.init, shmSize: input.shmSize,
-      writableSystem: input.privileged,
+      writableSystem: input.privileged, recursiveReadOnly: input.recursiveReadOnly,
     }),
     linux: {
       namespaces,
@@ -125,6 +129,7 @@ export function buildSpec(input: SpecInput): OciConfig {
       ...(input.seccomp ? { seccomp: input.seccomp } : {}),
       ...(input.maskedPaths.length > 0 ? { maskedPaths: input.maskedPaths } : {}),
       ...(input.readonlyPaths.length > 0 ? { readonlyPaths: input.readonlyPaths } : {}),
+      ...(input.rootfsPropagation ? { rootfsPropagation: input.rootfsPropagation } : {}),
       ...(idMap ? { uidMappings: [idMap], gidMappings: [idMap] } : {}),
     },
   }

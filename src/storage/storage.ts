@@ -5,6 +5,7 @@ import { Layers } from './layers.js'
 import { Snapshots } from './snapshots.js'
 import type { Unpack, UnpackLimits } from './types.js'
 import { unpack } from './unpack.js'
+import { VolumeStore } from './volumes.js'
 
 export interface StorageOptions {
   /** Kept across boots of the host. */
@@ -21,6 +22,7 @@ export interface Storage {
   readonly snapshots: Snapshots
   readonly erofs: ErofsImages
   readonly disks: Disks
+  readonly volumes: VolumeStore
   readonly unpack: Unpack
 }
 
@@ -29,6 +31,8 @@ export async function openStorage({ dataRoot, execRoot, limits }: StorageOptions
   await mkdir(dataRoot, { recursive: true, mode: 0o711 })
   const layers = await Layers.open(dataRoot, limits)
   await layers.removeInterrupted()
-  const [snapshots, erofs, disks] = await Promise.all([Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot)])
-  return { layers, snapshots, erofs, disks, unpack: (source, target, options) => unpack(source, target, { ...limits, ...options }) }
+  const [snapshots, erofs, disks, volumes] = await Promise.all([
+    Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot), VolumeStore.open(dataRoot, execRoot, layers),
+  ])
+  return { layers, snapshots, erofs, disks, volumes, unpack: (source, target, options) => unpack(source, target, { ...limits, ...options }) }
 }

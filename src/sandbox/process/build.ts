@@ -1,11 +1,15 @@
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { badRequest } from '../../base/errors.js'
 import { parseStatus } from '../../host/process.js'
 import { capUlimits, isRlimitName, rlimitPowers, type RlimitPowers } from '../../host/rlimit.js'
 import { effectiveCapabilities } from '../../oci/capabilities.js'
 import { hostCgroups } from '../../oci/cgroups.js'
+import { rootPropagation } from '../../oci/propagation.js'
 import { buildResources, resourceSupport } from '../../oci/resources.js'
+import { locateRuntime } from '../../oci/runtime.js'
 import { seccompFor, type SeccompConfig } from '../../oci/seccomp.js'
 import { buildProcess, buildSpec, type ProcessInput } from '../../oci/spec.js'
 import type { OciConfig, OciDevice, OciIdMapping, OciProcess, OciResources } from '../../oci/spec-types.js'
@@ -99,6 +103,14 @@ function hostDevices(): OciDevice[] {
   return devices
 }
 
+const isFile = (path: string) => stat(path).then((found) => !found.isDirectory(), () => false) // what is not there is the runtime's to report
+
+/** mount_setattr(2) is there (5.12), and the runtime knows `rro`: crun since 1.4, runc since 1.1, which older ones would not get past runtime-floor.ts. */
+async function recursiveReadOnly(runtime: string): Promise<boolean> {
+  const [major = 0, minor = 0] = release().split('.').map(Number)
+  return (major > 5 || (major === 5 && minor >= 12)) && ['crun', 'runc'].includes((await locateRuntime(runtime)).kind)
+}
+
 /** config.json of a workload whose root file system is mounted at `rootfs`. */
 export async function buildConfig(
   spec: WorkloadSpec,
@@ -106,6 +118,7 @@ export async function buildConfig(
   place: { rootfs: string; cgroupPath: string; runDir: string; attachments: SandboxAttachments; idMap?: OciIdMapping },
 ): Promise<OciConfig> {
   const user = await resolveUserIn(place.rootfs, spec.process.user, spec.process.groupAdd)
+  const propagation = await rootPropagation(spec.mounts)
   const { network } = spec
   const { netnsPath } = place.attachments
   if (network.mode === 'bridge' && netnsPath === undefined) throw new Error('a bridged container without a network namespace')
@@ -120,7 +133,7 @@ export async function buildConfig(
     readOnlyRootfs: spec.readOnlyRootfs,
     hostname: spec.hostname,
     domainname: spec.domainname,
-    mounts: spec.mounts,
+    mounts: await Promise.all(spec.mounts.map(async (mount) => ({ ...mount, file: mount.type !== 'tmpfs' && (await isFile(mount.source)) }))),
     files: { '/etc/resolv.conf': join(place.runDir, 'resolv.conf'), '/etc/hostname': join(place.runDir, 'hostname'), '/etc/hosts': join(place.runDir, 'hosts') },
     init: wall.init,
     network: network.mode === 'host' ? 'host' : netnsPath === undefined ? 'new' : { path: netnsPath },
@@ -133,6 +146,8 @@ export async function buildConfig(
     devices: spec.privileged ? hostDevices() : [],
     maskedPaths: spec.maskedPaths,
     readonlyPaths: spec.readonlyPaths,
+    recursiveReadOnly: await recursiveReadOnly(spec.runtime),
+    ...(propagation ? { rootfsPropagation: propagation } : {}),
     ...(place.idMap ? { idMap: place.idMap } : {}),
   })
 }

@@ -12,10 +12,10 @@ const process: ProcessInput = {
 }
 const input: SpecInput = {
   process, rootfs: '/r', readOnlyRootfs: false, hostname: 'h', domainname: '', mounts: [], files: { '/etc/hosts': '/run/hosts' }, init: undefined, network: 'new',
-  cgroupPath: '/hull/x', resources: {}, seccomp: undefined, sysctls: {}, shmSize: 1024, privileged: false, devices: [], maskedPaths: ['/proc/kcore'], readonlyPaths: [],
+  cgroupPath: '/hull/x', resources: {}, seccomp: undefined, sysctls: {}, shmSize: 1024, privileged: false, devices: [], recursiveReadOnly: true, maskedPaths: ['/proc/kcore'], readonlyPaths: [],
 }
 const mount = (target: string, extra: Partial<MountInput> = {}): MountInput => ({ type: 'bind', source: '/s', target, readOnly: false, options: [], ...extra })
-const mounts = (list: MountInput[]) => buildMounts({ mounts: list, files: { '/etc/hosts': '/run/hosts' }, filesReadOnly: false, init: undefined, shmSize: 1, writableSystem: false })
+const mounts = (list: MountInput[]) => buildMounts({ mounts: list, files: { '/etc/hosts': '/run/hosts' }, filesReadOnly: false, init: undefined, shmSize: 1, writableSystem: false, recursiveReadOnly: true })
 
 describe('the process', () => {
   it('has capabilities as root, and a bounding set as another', () => {
@@ -76,7 +76,10 @@ describe('mounts', () => {
   })
 
   it('take bind and tmpfs options', () => {
-    expect(mounts([mount('/x', { readOnly: true, options: ['rshared', 'z'] })]).at(-2)!.options).toEqual(['rbind', 'rshared', 'ro'])
+    expect(mounts([mount('/x', { readOnly: true, options: ['rshared', 'z'] })]).at(-2)!.options).toEqual(['rbind', 'rshared', 'rro'])
+    expect(mounts([mount('/x', { readOnly: true, options: ['nonrecursive'] })]).at(-2)!.options).toEqual(['bind', 'rprivate', 'ro'])
+    expect(mounts([mount('/x', { readOnly: true, options: ['ro-nonrecursive'] })]).at(-2)!.options).toEqual(['rbind', 'rprivate', 'ro'])
+    expect(() => mounts([mount('/x', { options: ['ro-force-recursive'] })])).toThrow(/mount options conflict/)
     expect(tmpfsOptions([])).toEqual(['noexec', 'nosuid', 'nodev'])
     expect(tmpfsOptions(['size=64m,mode=1777', 'exec'])).toEqual(['nosuid', 'nodev', 'size=64m', 'mode=1777', 'exec'])
     expect(tmpfsOptions(['size=1m', 'size=2m', 'ro'])).toEqual(['noexec', 'nosuid', 'nodev', 'size=2m', 'ro'])
