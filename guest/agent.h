@@ -84,6 +84,10 @@ bool cgroup_oom(void);
 /* Value of `name` in a flat keyed cgroup file, 0 when it is not there. */
 uint64_t cgroup_value(const char *file, const char *name);
 
+/* ---- agent_pressure.c ---- */
+/* From now on a container that stands still at its memory limit is OOM-killed. */
+void pressure_watch(void);
+
 /* ---- agent_disk.c: the root file system as seen by the agent ---- */
 bool root_mount(const struct config *c, char *message);
 /* Writes everything to the disk and unmounts it. */
@@ -172,6 +176,8 @@ bool container_over(void);
 /* Fills `out` with the answer. */
 void query_top(struct bytes *out);
 void query_stats(struct bytes *out);
+/* Bytes behind a name of /proc/meminfo ("MemTotal:"), 0 when it is not there. */
+uint64_t meminfo(const char *key);
 
 /* ---- agent_main.c: the link ---- */
 /* Bytes of data payload that may be put on the link now. */

@@ -129,7 +129,7 @@ void query_top(struct bytes *out) {
   free(passwd);
 }
 
-static uint64_t meminfo(const char *key) {
+uint64_t meminfo(const char *key) {
   char text[4096], value[64];
   if (file_read("/proc/meminfo", text, sizeof text, false) <= 0 || !status_line(text, key, value, sizeof value)) return 0;
   return strtoull(value, NULL, 10) * 1024;

@@ -207,7 +207,10 @@ static void got_terminal(struct session *s, int master) {
 static void got_started(struct session *s) {
   char text[64];
   s->state = RUNNING;
-  if (s->stream == MAIN_STREAM) main_started = true;
+  if (s->stream == MAIN_STREAM) {
+    main_started = true;
+    pressure_watch();
+  }
   link_send(F_STARTED, s->stream, text, text_put_number(text, 0, sizeof text, "pid", (uint64_t)s->pid));
   for (int i = 0; i < 64; i++)
     if ((s->signals >> i & 1) != 0) deliver(s, i + 1);

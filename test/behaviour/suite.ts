@@ -173,6 +173,13 @@ export function defineSuite(isolation: 'process' | 'vm'): void {
       await ok('rm', id)
     })
 
+    it('kills what grows slowly up to its limit, and does not let it crawl there', async () => {
+      const id = await start('--memory', '32m', testImage, 'awk', 'BEGIN { while (1) { n++; a[n] = n } }')
+      expect(await ok('wait', id)).toBe('137')
+      expect((await inspect(id)).State.OOMKilled).toBe(true)
+      await ok('rm', id)
+    })
+
     it('limits the number of processes', async () => {
       const said = await run('--pids-limit', '20', ...sh('for i in $(seq 1 60); do sleep 3 & done 2>&1; echo survived'))
       expect(`${said.stdout}${said.stderr}`).toMatch(/can't fork|Resource temporarily unavailable/)

@@ -8,8 +8,8 @@ export const DEFAULT_RAM = 256 * MiB
 
 /**
  * RAM for the guest's kernel, the agent and room to breathe, bytes: 80 MiB, and a 64th for page structures. It comes on top of `--memory`, so that
- * the limit means the same behind both walls: what the workload itself may use. Measured: kernel and agent keep 59 MiB of 256; a container that
- * may have all the rest does not die of its limit but makes the machine page its own programs in and out for minutes (25 s with 60 MiB left out).
+ * the limit means the same behind both walls: what the workload itself may use. Measured: kernel and agent keep 59 MiB of 256. With less left out
+ * the machine is full before the container is, and pages the container's programs in and out; at the container's own limit guest/agent_pressure.c ends that.
  */
 export const kernelShare = (memory: number): number => 80 * MiB + Math.ceil(memory / 64)
 

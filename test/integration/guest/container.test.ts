@@ -87,6 +87,17 @@ core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zer
     expect(result.status).toBe('code=137\noom=1\n')
   })
 
+  it('kills a container that crawls at its limit instead of letting it page its own program in and out for minutes', async () => {
+    const result = await run('', { config: [['memory', 24 << 20]], args: ['awk', 'BEGIN { while (1) { n++; a[n] = n } }'] })
+    expect(result.status).toBe('code=137\noom=1\n')
+  }, 60_000)
+
+  it('does not kill who only reads and writes more than the limit', async () => {
+    const result = await run('dd if=/dev/zero of=/big bs=1M count=48 2>/dev/null; for i in 1 2; do cat /big | wc -c; done', { config: [['memory', 24 << 20]] })
+    expect(result.out).toBe('50331648\n50331648\n')
+    expect(result.status).toBe('code=0\noom=0\n')
+  }, 60_000)
+
   it('kills the greedy one when the whole machine is short of memory', async () => {
     const result = await run('', { args: ['tail', '/dev/zero'], memory: 128 })
     expect(result.status).toBe('code=137\noom=1\n')
