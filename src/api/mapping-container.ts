@@ -1,5 +1,5 @@
 import type {
-  ContainerDetails, ContainerState, ContainerSummary, EndpointInfo, ExecDetails, MountPoint, PortInfo, StatsSample,
+  ContainerConfig, ContainerDetails, ContainerState, ContainerSummary, EndpointInfo, ExecDetails, MountPoint, PortInfo, StatsSample,
 } from '../engine/api-types.js'
 import { humanDuration, timeText, unixSeconds, zeroTime } from './time.js'
 
@@ -127,6 +127,11 @@ function stateJson(state: ContainerState): object {
 const orNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null)
 const orNullMap = <T>(map: Record<string, T>): Record<string, T> | null => (Object.keys(map).length > 0 ? map : null)
 
+/** Docker leaves out what is zero. */
+function healthcheckJson(check: ContainerConfig['Healthcheck']): object | undefined {
+  return check ? Object.fromEntries(Object.entries(check).filter(([, value]) => value !== 0 && !(Array.isArray(value) && value.length === 0))) : undefined
+}
+
 /** GET /containers/{id}/json. */
 export function detailsJson(details: ContainerDetails, minor: number): object {
   const { hostConfig: host, config } = details
@@ -183,7 +188,7 @@ export function detailsJson(details: ContainerDetails, minor: number): object {
       ExposedPorts: Object.keys(config.ExposedPorts).length > 0 ? config.ExposedPorts : undefined,
       Volumes: orNullMap(config.Volumes),
       OnBuild: orNull(config.OnBuild),
-      Healthcheck: config.Healthcheck ?? undefined,
+      Healthcheck: healthcheckJson(config.Healthcheck),
       ArgsEscaped: config.ArgsEscaped || undefined,
       NetworkDisabled: config.NetworkDisabled || undefined,
       MacAddress: config.MacAddress || undefined,

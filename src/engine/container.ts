@@ -107,6 +107,8 @@ export function recordExit(record: ContainerRecord, exit: ExitStatus): void {
   record.state.starting = false
   record.state.exitCode = exit.code
   record.state.oomKilled = exit.oomKilled
-  record.state.finishedAt = exit.finishedAt.toISOString()
+  // The supervisor's clock is coarser than ours: nothing ends before it began.
+  const finished = exit.finishedAt.toISOString()
+  record.state.finishedAt = record.state.startedAt !== undefined && finished < record.state.startedAt ? record.state.startedAt : finished
   delete record.endpoint
 }

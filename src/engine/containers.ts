@@ -167,6 +167,7 @@ export class Containers implements ContainerEngine {
         layers: root.layers,
       },
       accelerator,
+      this.parts.paths.defaultRuntime,
     )
   }
 

@@ -39,6 +39,9 @@ async function osRelease(): Promise<Record<string, string>> {
   return Object.fromEntries([...text.matchAll(/^([A-Z_]+)="?(.*?)"?$/gm)].map((match) => [match[1]!, match[2]!]))
 }
 
+/** setTimeout's limit, milliseconds. */
+const longestTimer = 2 ** 31 - 1
+
 const architectures: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' }
 
 function matchesEvent(event: EngineEvent, filters: Filters<EventFilter>): boolean {
@@ -147,8 +150,20 @@ export class System implements SystemEngine {
     const nowNano = () => BigInt(Date.now()) * 1_000_000n
     const stop = () => wake()
     request.signal.addEventListener('abort', stop)
-    const timer =
-      request.until !== undefined && request.until > nowNano() ? setTimeout(stop, Math.min(Number((request.until - nowNano()) / 1_000_000n) + 1, 2 ** 31 - 1)) : undefined
+    // The timer says that the time is up; the clock is not asked again. A timer's clock may run a little ahead of the events' clock, and one that fired early must not
+    // leave the client waiting for an event to come.
+    let over = request.until !== undefined && request.until <= nowNano()
+    let timer: NodeJS.Timeout | undefined
+    const arm = (): void => {
+      if (request.until === undefined || over) return
+      const ms = Number((request.until - nowNano()) / 1_000_000n) + 1
+      timer = setTimeout(() => {
+        over = ms <= longestTimer
+        arm()
+        wake()
+      }, Math.min(Math.max(ms, 1), longestTimer))
+    }
+    arm()
     try {
       let last = 0n
       if (request.since !== undefined) {
@@ -160,12 +175,13 @@ export class System implements SystemEngine {
       }
       for (;;) {
         for (let event = queue.shift(); event; event = queue.shift()) {
+          if (request.until !== undefined && event.timeNano > request.until) continue
           if (event.timeNano > last && matchesEvent(event, request.filters)) yield event
         }
-        if (request.signal.aborted || (request.until !== undefined && nowNano() >= request.until)) return
+        if (request.signal.aborted || over) return
         await new Promise<void>((resolve) => {
           wake = resolve
-          if (queue.length > 0 || request.signal.aborted) resolve()
+          if (queue.length > 0 || request.signal.aborted || over) resolve()
         })
       }
     } finally {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { ContainerDetails, ContainerState, ContainerSummary, EndpointInfo, MountPoint, PortInfo } from './api-types.js'
 import type { Container } from './container.js'
 import type { HealthState } from './health.js'
+import { withDefaults } from './host-defaults.js'
 import { commandOf, networkModeOf } from './spec.js'
 import type { ContainerRecord } from './store.js'
 
@@ -110,6 +111,7 @@ export function detailsOf(
   ids: ReturnType<typeof networkIds>,
   directories: { state: string; overlay: string; netns: string; layers: string[] },
   accelerator: string,
+  defaultRuntime: string,
 ): ContainerDetails {
   const { record, sandbox } = container
   const [path = '', ...args] = commandOf(record)
@@ -153,7 +155,7 @@ export function detailsOf(
         : { driver: 'erofs', data: { Disk: join(directories.state, 'disk.img') } },
     appArmorProfile: '',
     execIds: [...container.execs],
-    hostConfig: { ...record.hostConfig, Isolation: record.isolation },
+    hostConfig: withDefaults(record.hostConfig, record.isolation, defaultRuntime),
     config: record.config,
     mounts: mounts(record),
     ports: ports(record),

@@ -5,6 +5,7 @@ import { Duplex, PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import type { ContainerConfig, ContainerSummary } from '../../../src/engine/api-types.js'
 import { EventBus } from '../../../src/engine/events.js'
+import { System } from '../../../src/engine/system.js'
 import { LateDuplex } from '../../../src/engine/late-duplex.js'
 import { filterContainers } from '../../../src/engine/list.js'
 import { KeyedLock } from '../../../src/engine/lock.js'
@@ -83,6 +84,23 @@ describe('EventBus', () => {
     expect(seen.every((time, index) => index === 0 || time > seen[index - 1]!)).toBe(true)
     expect(bus.past()).toHaveLength(256)
     expect(bus.past().at(-1)!.action).toBe('die')
+  })
+})
+
+describe('events until a time', () => {
+  it('end by themselves, even when the timer fires early', async () => {
+    const events = new EventBus()
+    const system = new System({} as never, { events } as never, {} as never, {} as never)
+    events.publish('container', 'create', 'x', {})
+    for (let round = 0; round < 20; round++) {
+      // A busy daemon: timers count from when the event loop last looked at its clock, which is now some milliseconds ago.
+      for (const end = Date.now() + 5; Date.now() < end; );
+      const now = BigInt(Date.now()) * 1_000_000n
+      const seen: string[] = []
+      for await (const event of system.events({ since: 0n, until: now + 3_400_000n, filters: {}, signal: AbortSignal.timeout(5000) })) seen.push(event.action)
+      expect(seen).toEqual(['create'])
+      expect(Date.now()).toBeLessThan(Number(now / 1_000_000n) + 4000)
+    }
   })
 })
 
