@@ -1,4 +1,4 @@
-import type { HistoryEntry, Image, ImageConfig, ImageSummary } from '../engine/api-types.js'
+import type { DistributionInfo, HistoryEntry, Image, ImageConfig, ImageSummary, SearchResult } from '../engine/api-types.js'
 import { unixSeconds, zeroTime } from './time.js'
 
 const parsedSeconds = (text: string): number => {
@@ -7,17 +7,17 @@ const parsedSeconds = (text: string): number => {
 }
 
 /** A row of GET /images/json. */
-export function imageRow({ image, containers }: ImageSummary, minor: number): object {
+export function imageRow({ image, containers, sharedSize }: ImageSummary, minor: number): object {
   const none = minor < 43 && image.repoTags.length === 0 && image.repoDigests.length === 0
   return {
     Id: image.id,
-    ParentId: '',
+    ParentId: image.parent ?? '',
     RepoTags: none ? ['<none>:<none>'] : image.repoTags,
     RepoDigests: none ? ['<none>@<none>'] : image.repoDigests,
     Created: parsedSeconds(image.created),
     Size: image.size,
     ...(minor < 44 ? { VirtualSize: image.size } : {}),
-    SharedSize: -1,
+    SharedSize: sharedSize,
     Labels: image.config.Labels ?? null,
     Containers: containers,
   }
@@ -52,7 +52,7 @@ export function imageDetails(
     Id: image.id,
     RepoTags: image.repoTags,
     RepoDigests: image.repoDigests,
-    Parent: '',
+    Parent: image.parent ?? '',
     Comment: image.history.at(-1)?.comment ?? '',
     Created: image.created === '' ? (minor < 44 ? zeroTime : undefined) : image.created,
     DockerVersion: '',
@@ -77,4 +77,12 @@ export const historyRow = (entry: HistoryEntry): object => ({
   Tags: entry.tags.length > 0 ? entry.tags : null,
   Size: entry.size,
   Comment: entry.comment,
+})
+
+/** GET /distribution/{name}/json. */
+export const distributionJson = ({ descriptor, platforms }: DistributionInfo): object => ({ Descriptor: descriptor, Platforms: platforms })
+
+/** A row of GET /images/search. */
+export const searchRow = (row: SearchResult): object => ({
+  star_count: row.starCount, is_official: row.isOfficial, name: row.name, is_automated: row.isAutomated, description: row.description,
 })

@@ -2,7 +2,7 @@ import { badRequest, notImplemented } from '../base/errors.js'
 import type { ImageFilter } from '../engine/api-types.js'
 import type { Exchange } from './exchange.js'
 import { parseFilters } from './filters.js'
-import { historyRow, imageDetails, imageRow } from './mapping-image.js'
+import { distributionJson, historyRow, imageDetails, imageRow, searchRow } from './mapping-image.js'
 import { ProgressStream } from './progress.js'
 import { registryAuth } from './registry-auth.js'
 import type { Router } from './router.js'
@@ -35,7 +35,7 @@ export function imageRoutes(router: Router): void {
     x.send(200, await x.engine.images.remove(name, { force: x.query.bool('force'), noprune: x.query.bool('noprune') }))
   })
   router.named('GET', '/distribution/', '/json', async (x) => {
-    x.send(200, await x.engine.system.distribution(x.param('name'), registryAuth(x.request.headers['x-registry-auth'])))
+    x.send(200, distributionJson(await x.engine.system.distribution(x.param('name'), registryAuth(x.request.headers['x-registry-auth']))))
   })
 }
 
@@ -99,7 +99,9 @@ async function push(x: Exchange): Promise<void> {
 
 async function search(x: Exchange): Promise<void> {
   const wanted = parseFilters(x.query.text('filters'), ['is-automated', 'is-official', 'stars'])
-  x.send(200, await x.engine.images.search(x.query.text('term'), { limit: x.query.integer('limit') ?? 25, filters: wanted }))
+  const auth = registryAuth(x.request.headers['x-registry-auth'])
+  const rows = await x.engine.images.search(x.query.text('term'), { limit: x.query.integer('limit') ?? 25, filters: wanted, signal: x.signal, ...(auth ? { auth } : {}) })
+  x.send(200, rows.map(searchRow))
 }
 
 async function prune(x: Exchange): Promise<void> {

@@ -7,6 +7,7 @@ import { EventBus } from '../engine/events.js'
 import { ContainerRegistry } from '../engine/registry.js'
 import { ContainerStore } from '../engine/store.js'
 import { hostFacts } from '../host/facts.js'
+import { defaultSettings } from '../image/registry/settings.js'
 import { openImageService } from '../image/service.js'
 import { BridgeNetwork } from '../network/bridge.js'
 import { locateRuntime } from '../oci/runtime.js'
@@ -53,7 +54,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   const { dataRoot, execRoot } = flags
   const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot }), installedRuntimes()])
   const [images, conmon, tini] = await Promise.all([
-    openImageService({ dataRoot, storage }),
+    openImageService({ dataRoot, storage, registries: { ...defaultSettings, insecure: flags.insecureRegistries } }),
     versionOf('conmon'),
     versionOf('/usr/bin/tini-static'),
     mkdir(join(execRoot, 'containers'), { recursive: true, mode: 0o711 }),
@@ -92,6 +93,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     dataRoot,
     defaultIsolation: flags.defaultIsolation,
     defaultRuntime: flags.defaultRuntime,
+    insecureRegistries: flags.insecureRegistries,
     cgroupVersion: facts.cgroup.layout === 'v2' ? '2' : '1',
     components: {
       crun: runtimes['crun']?.version ?? '',

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Level } from '../base/log.js'
+import { checkInsecureRegistry } from '../image/registry/settings.js'
 import type { Isolation } from '../sandbox/types.js'
 
 /** What `hull daemon` was told. Where dockerd has a flag it has dockerd's name. */
@@ -21,6 +22,8 @@ export interface DaemonFlags {
   /** '' off; 'default' or 'USER[:GROUP]' as in /etc/subuid. */
   usernsRemap: string
   logLevel: Level
+  /** Registries without a valid certificate, or without TLS: 'host:port' or CIDR. */
+  insecureRegistries: string[]
   /** Top cgroup of everything this daemon runs. */
   cgroupParent: string
   /** Do not serve: delete what a daemon with these flags leaves in the kernel on purpose (bridge, nftables table, cgroup), and end. */
@@ -40,6 +43,7 @@ const usage = `Usage: hull daemon [OPTIONS]
       --bridge NAME               Name of the bridge that this daemon makes (default hull0, or one derived from the data root)
       --mtu N                     MTU of the bridge (default 1500)
   -l, --log-level LEVEL           debug, info, warn or error (default info)
+      --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
       --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end
 `
@@ -76,6 +80,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
         mtu: { type: 'string' },
         'userns-remap': { type: 'string' },
         'log-level': { type: 'string', short: 'l' },
+        'insecure-registry': { type: 'string', multiple: true },
         'cgroup-parent': { type: 'string' },
         cleanup: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
@@ -99,6 +104,13 @@ export function parseFlags(argv: string[]): DaemonFlags {
   }
   // Taken and not done would be a wall that is weaker than its name.
   if (values['userns-remap']) throw new UsageError('--userns-remap is not supported by Hull yet')
+  const insecureRegistries = (values['insecure-registry'] ?? []).map((text) => {
+    try {
+      return checkInsecureRegistry(text)
+    } catch (error) {
+      throw new UsageError(`--insecure-registry: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  })
   const mtu = Number(values.mtu ?? 1500)
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new UsageError(`--mtu ${values.mtu}: want a number from 576 to 65535`)
   if (values.bip !== undefined && !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(values.bip)) {
@@ -123,6 +135,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
     mtu,
     usernsRemap: values['userns-remap'] ?? '',
     logLevel: level,
+    insecureRegistries,
     cleanup: values.cleanup ?? false,
     cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
   }

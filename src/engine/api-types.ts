@@ -1,6 +1,6 @@
 import type { Duplex, Readable } from 'node:stream'
 import type { Facts, Isolation, SandboxStats, TopResult } from '../sandbox/types.js'
-import type { Image, ImageConfig, ProgressMessage, RegistryAuth } from '../image/types.js'
+import type { DistributionInfo, Image, ImageConfig, ProgressMessage, RegistryAuth, SearchResult } from '../image/types.js'
 import type { ContainerConfig, HostConfig } from './config-types.js'
 import type { EngineEvent } from './events.js'
 
@@ -387,6 +387,8 @@ export interface ImageSummary {
   image: Image
   /** Containers that use it; -1: not counted. */
   containers: number
+  /** Bytes of layers that other images have too; -1: not counted. */
+  sharedSize: number
 }
 
 /** One line of `docker history`, newest first. */
@@ -413,7 +415,7 @@ export interface ImageEngine {
   /** A docker-archive of the named images. */
   save(references: string[], signal: AbortSignal): Promise<Readable>
   push(reference: string, options: { tag: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal: AbortSignal }): Promise<void>
-  search(term: string, options: { limit: number; filters: Filters<'is-automated' | 'is-official' | 'stars'> }): Promise<unknown[]>
+  search(term: string, options: { limit: number; auth?: RegistryAuth; filters: Filters<'is-automated' | 'is-official' | 'stars'>; signal: AbortSignal }): Promise<SearchResult[]>
   prune(filters: Filters<'dangling' | 'until' | 'label' | 'label!'>): Promise<{ deleted: ({ Untagged: string } | { Deleted: string })[]; spaceReclaimed: number }>
 }
 
@@ -544,8 +546,8 @@ export interface SystemEngine {
     containers: ContainerSummary[]
     volumes: VolumeDetails[]
   }>
-  /** GET /distribution/{name}/json. 501 for now. */
-  distribution(reference: string, auth?: RegistryAuth): Promise<unknown>
+  /** GET /distribution/{name}/json: what a registry has under a name. */
+  distribution(reference: string, auth?: RegistryAuth): Promise<DistributionInfo>
 }
 
-export type { Facts, Image, ImageConfig, Isolation, ProgressMessage, RegistryAuth, SandboxStats, TopResult }
+export type { DistributionInfo, Facts, Image, ImageConfig, Isolation, ProgressMessage, RegistryAuth, SandboxStats, SearchResult, TopResult }

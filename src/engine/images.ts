@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
-import { badRequest, notImplemented } from '../base/errors.js'
-import type { Image, ImageService, ProgressMessage, RegistryAuth } from '../image/types.js'
+import { badRequest } from '../base/errors.js'
+import type { Image, ImageService, ProgressMessage, RegistryAuth, SearchResult } from '../image/types.js'
 import type { Filters, HistoryEntry, ImageEngine, ImageFilter, ImageSummary } from './api-types.js'
 import type { EventBus } from './events.js'
 import { matchLabels } from './list.js'
@@ -26,11 +26,14 @@ function globMatches(pattern: string, text: string): boolean {
   }
 }
 
-function matchesReference(image: Image, pattern: string): boolean {
-  return [...image.repoTags, ...image.repoDigests].some((name) => {
-    const repository = name.replace(/(:[^:/]*|@.*)$/, '')
-    return globMatches(pattern, name) || globMatches(pattern, repository)
-  })
+const matchesPattern = (name: string, pattern: string): boolean => globMatches(pattern, name) || globMatches(pattern, name.replace(/(:[^:/]*|@.*)$/, ''))
+
+/** An image with those of its names that a reference filter asks for; undefined when it has none (moby, daemon/images.go). */
+function withNames(image: Image, patterns: readonly string[]): Image | undefined {
+  const asked = (name: string) => patterns.some((pattern) => matchesPattern(name, pattern))
+  const repoTags = image.repoTags.filter(asked)
+  const repoDigests = image.repoDigests.filter(asked)
+  return repoTags.length + repoDigests.length === 0 ? undefined : { ...image, repoTags, repoDigests }
 }
 
 /** Docker's /images over {@link ImageService}. */
@@ -60,16 +63,19 @@ export class Images implements ImageEngine {
       images = images.filter((image) => Date.parse(image.created) < moment)
     }
     if (filters.dangling) {
-      const dangling = filters.dangling.includes('true')
-      images = images.filter((image) => (image.repoTags.length === 0) === dangling)
+      const dangling = filters.dangling.some((value) => value === 'true' || value === '1')
+      if (filters.dangling.some((value) => !['true', 'false', '1', '0'].includes(value))) throw badRequest(`invalid filter 'dangling=[${filters.dangling.join(' ')}]'`)
+      images = images.filter((image) => (image.repoTags.length === 0 && this.service.children(image.id).length === 0) === dangling)
     }
-    if (filters.reference) images = images.filter((image) => filters.reference!.some((pattern) => matchesReference(image, pattern)))
+    // The steps of a build, between its base and its result: `docker images -a` shows them.
+    if (!request.all) images = images.filter((image) => image.repoTags.length > 0 || this.service.children(image.id).length === 0)
+    if (filters.reference) images = images.flatMap((image) => withNames(image, filters.reference!) ?? [])
     images = images.filter((image) => matchLabels(image.config.Labels ?? {}, filters.label))
     const without = filters['label!']
     if (without) images = images.filter((image) => !without.some((label) => matchLabels(image.config.Labels ?? {}, [label])))
     return images
       .sort((a, b) => Date.parse(b.created) - Date.parse(a.created))
-      .map((image) => ({ image, containers: this.#users(image.id).length }))
+      .map((image) => ({ image, containers: this.#users(image.id).length, sharedSize: request.sharedSize ? this.service.sharedSize(image.id) : -1 }))
   }
 
   async inspect(reference: string) {
@@ -110,7 +116,15 @@ export class Images implements ImageEngine {
   }
 
   async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<({ Untagged: string } | { Deleted: string })[]> {
+    let parent = (await this.service.get(reference)).parent
     const rows = await this.service.remove(reference, { ...options, usedBy: (id) => this.#users(id) })
+    // The steps that led to it go along when nothing else stands on them.
+    while (parent !== undefined && !options.noprune && rows.some((row) => 'Deleted' in row)) {
+      const image: Image | undefined = await this.service.get(parent).catch(() => undefined)
+      if (image === undefined || image.repoTags.length + image.repoDigests.length > 0 || this.service.children(image.id).length > 0 || this.#users(image.id).length > 0) break
+      rows.push(...(await this.service.remove(image.id, { force: false, noprune: false, usedBy: () => [] })))
+      parent = image.parent
+    }
     this.#announceRemoval(rows)
     return rows
   }
@@ -133,14 +147,11 @@ export class Images implements ImageEngine {
     reference: string,
     options: { platform: string; allTags: boolean; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal: AbortSignal },
   ): Promise<void> {
-    if (options.allTags) throw notImplemented('pulling all tags of a repository is not supported by Hull yet: name one')
-    const image = await this.service.pull(reference, {
-      ...(options.platform ? { platform: options.platform } : {}),
-      ...(options.auth ? { auth: options.auth } : {}),
-      onProgress: options.onProgress,
-      signal: options.signal,
-    })
-    this.events.publish('image', 'pull', reference, { ...image.config.Labels, name: reference })
+    const pullOptions = {
+      ...(options.platform ? { platform: options.platform } : {}), ...(options.auth ? { auth: options.auth } : {}), onProgress: options.onProgress, signal: options.signal,
+    }
+    const pulled = options.allTags ? await this.service.pullAll(reference, pullOptions) : [{ name: reference, image: await this.service.pull(reference, pullOptions) }]
+    for (const { name, image } of pulled) this.events.publish('image', 'pull', name, { ...image.config.Labels, name })
   }
 
   async load(tar: Readable, options: { onProgress: (m: ProgressMessage) => void; signal: AbortSignal }): Promise<void> {
@@ -167,7 +178,7 @@ export class Images implements ImageEngine {
     // Docker's default is dangling=true: `docker image prune -a` says dangling=false and means every image that no container uses.
     const all = filters.dangling?.includes('false') ?? false
     const { dangling: _, ...rest } = filters
-    const rows = await this.list({ all: true, filters: rest, digests: false, sharedSize: false })
+    const rows = await this.list({ all: false, filters: rest, digests: false, sharedSize: false })
     const deleted: ({ Untagged: string } | { Deleted: string })[] = []
     let spaceReclaimed = 0
     for (const { image, containers } of rows) {
@@ -181,15 +192,37 @@ export class Images implements ImageEngine {
     return { deleted, spaceReclaimed }
   }
 
-  async save(): Promise<Readable> {
-    throw notImplemented('docker save is not supported by Hull yet')
+  async save(references: string[], signal: AbortSignal): Promise<Readable> {
+    const tar = await this.service.save(references, signal)
+    for (const reference of references) {
+      const { id } = await this.service.get(reference).catch(() => ({ id: '' }))
+      if (id !== '') this.events.publish('image', 'save', id, { name: id })
+    }
+    return tar
   }
 
-  async push(): Promise<void> {
-    throw notImplemented('docker push is not supported by Hull yet')
+  async push(reference: string, options: { tag: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal: AbortSignal }): Promise<void> {
+    for (const { name } of await this.service.push(reference, options)) {
+      const { config } = await this.service.get(name)
+      this.events.publish('image', 'push', name, { ...config.Labels, name })
+    }
   }
 
-  async search(): Promise<unknown[]> {
-    throw notImplemented('docker search is not supported by Hull yet')
+  async search(term: string, options: { limit: number; auth?: RegistryAuth; filters: Filters<'is-automated' | 'is-official' | 'stars'>; signal: AbortSignal }): Promise<SearchResult[]> {
+    const { filters } = options
+    const flag = (name: 'is-automated' | 'is-official') => {
+      const values = filters[name]
+      if (values === undefined) return undefined
+      if (values.some((value) => !['true', 'false', '1', '0'].includes(value))) throw badRequest(`invalid filter '${name}=[${values.join(' ')}]'`)
+      return values.some((value) => value === 'true' || value === '1')
+    }
+    const [official, automated] = [flag('is-official'), flag('is-automated')]
+    const stars = (filters.stars ?? []).map((value) => {
+      if (!/^\d+$/.test(value)) throw badRequest(`invalid filter 'stars=${value}'`)
+      return Number(value)
+    })
+    if (term.trim() === '') throw badRequest('Search term is required')
+    const rows = await this.service.search(term, options)
+    return rows.filter((row) => (official === undefined || row.isOfficial === official) && (automated === undefined || row.isAutomated === automated) && stars.every((least) => row.starCount >= least))
   }
 }

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { arch, cpus, hostname, release, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { badRequest, notImplemented, unauthorized } from '../base/errors.js'
 import { readIfExists } from '../base/files.js'
+import type { DistributionInfo, RegistryAuth } from '../image/types.js'
 import type { Isolation } from '../sandbox/types.js'
 import type {
   ContainerEngine,
@@ -31,6 +31,8 @@ export interface SystemOptions {
   /** Installed OCI runtimes by name. */
   runtimes: Record<string, { path: string }>
   hostWarnings: string[]
+  /** Beside loopback. */
+  insecureRegistries: readonly string[]
 }
 
 /** systemd's os-release(5). */
@@ -110,7 +112,7 @@ export class System implements SystemEngine {
       securityOptions: ['name=seccomp,profile=builtin', 'name=cgroupns'],
       networkPlugins: ['bridge', 'host', 'null'],
       components: options.components,
-      insecureRegistries: ['127.0.0.0/8', '::1/128'],
+      insecureRegistries: ['127.0.0.0/8', '::1/128', ...options.insecureRegistries],
       httpProxy: process.env['HTTP_PROXY'] ?? process.env['http_proxy'] ?? '',
       httpsProxy: process.env['HTTPS_PROXY'] ?? process.env['https_proxy'] ?? '',
       noProxy: process.env['NO_PROXY'] ?? process.env['no_proxy'] ?? '',
@@ -192,10 +194,10 @@ export class System implements SystemEngine {
   }
 
   async auth(request: { username: string; password: string; serverAddress: string; identityToken: string }): Promise<{ status: string; identityToken: string }> {
-    if (!('login' in this.parts.images)) throw notImplemented('docker login is not supported by Hull yet')
-    if (request.username === '' && request.identityToken === '') throw unauthorized('unauthorized: a username is required')
-    const service = this.parts.images as typeof this.parts.images & { login(request: object): Promise<{ identityToken: string }> }
-    const { identityToken } = await service.login(request)
+    const identityToken = await this.parts.images.login(request.serverAddress, {
+      ...(request.username === '' ? {} : { username: request.username, password: request.password }),
+      ...(request.identityToken === '' ? {} : { identitytoken: request.identityToken }),
+    })
     return { status: 'Login Succeeded', identityToken }
   }
 
@@ -208,11 +210,10 @@ export class System implements SystemEngine {
     const images = kinds.has('image') ? await this.images.list({ all: true, filters: {}, digests: false, sharedSize: true }) : []
     const containers = kinds.has('container') ? await this.containers.list({ all: true, limit: 0, size: true, filters: {} }) : []
     const volumes = kinds.has('volume') ? await this.parts.volumes.usage() : []
-    return { layersSize: images.reduce((sum, row) => sum + row.image.size, 0), images, containers, volumes }
+    return { layersSize: kinds.has('image') ? this.parts.images.layersSize() : 0, images, containers, volumes }
   }
 
-  async distribution(reference: string): Promise<unknown> {
-    if (reference === '') throw badRequest('invalid reference format')
-    throw notImplemented('distribution inspect is not supported by Hull yet')
+  async distribution(reference: string, auth?: RegistryAuth): Promise<DistributionInfo> {
+    return this.parts.images.distribution(reference, auth)
   }
 }

@@ -122,7 +122,7 @@ export class BlobFetcher {
       if (offset !== download.size) await this.restart(download)
       let writing: Promise<unknown> = Promise.resolve()
       try {
-        for await (const batch of batches(response, blob)) {
+        for await (const batch of batches(response, client.blobUrl(blob.digest))) {
           await writing // one batch is being written while the next one arrives
           const position = download.size
           for (const chunk of batch) {
@@ -142,7 +142,7 @@ export class BlobFetcher {
     } finally {
       response.destroy()
     }
-    if (download.size < blob.size) throw new TransportError('GET', new URL(`https://registry/blobs/${blob.digest}`), new Error('unexpected EOF'))
+    if (download.size < blob.size) throw new TransportError('GET', client.blobUrl(blob.digest), new Error('unexpected EOF'))
   }
 
   /** True: whole and right. False: was pieced together, and has been emptied for another try. */
@@ -156,7 +156,7 @@ export class BlobFetcher {
 }
 
 /** Groups a response's chunks; failures of the connection become {@link TransportError}s. */
-async function* batches(response: IncomingMessage, blob: Descriptor): AsyncGenerator<Buffer[]> {
+async function* batches(response: IncomingMessage, url: URL): AsyncGenerator<Buffer[]> {
   let batch: Buffer[] = []
   let size = 0
   try {
@@ -171,7 +171,7 @@ async function* batches(response: IncomingMessage, blob: Descriptor): AsyncGener
   } catch (error) {
     // What did arrive is kept: the next try goes on behind it.
     if (batch.length > 0) yield batch
-    throw new TransportError('GET', new URL(`https://registry/blobs/${blob.digest}`), error)
+    throw new TransportError('GET', url, error)
   }
   if (batch.length > 0) yield batch
 }

@@ -8,7 +8,7 @@ import { UnpackError, type Layer, type Unpack } from '../storage/types.js'
 import { removeTree } from '../base/remove-tree.js'
 import { parseConfig } from './config.js'
 import { digestOf, hexOf, isDigest, shortOf, type Digest } from './digest.js'
-import { documentLimit, firstIssue, layerLimit, mediaTypes, parseManifest, type Index, type Manifest } from './manifests.js'
+import { documentLimit, firstIssue, layerLimit, mediaTypes, parseManifest, type Descriptor, type Index, type Manifest } from './manifests.js'
 import { choosePlatform, formatPlatform, hostPlatform } from './platform.js'
 import { barMessage, Throttle } from './progress.js'
 import { familiarString, parseReference, withDefaultTag, type Reference } from './references.js'
@@ -118,7 +118,7 @@ async function addImage(store: ImageStore, tree: Tree, config: Buffer, parts: re
         if (old === undefined || old === digestOf(config)) continue
         options.onProgress({ stream: `The image ${familiarString(name)} already exists, renaming the old one with ID ${old} to empty string\n` })
       }
-      return store.commit(config, layers, names, manifest)
+      return store.commit(config, layers, names, { manifest })
     })
     committed = true
     if (names.length === 0) options.onProgress({ stream: `Loaded image ID: ${id}\n` })
@@ -159,14 +159,42 @@ async function loadDocker(store: ImageStore, tree: Tree, bytes: Buffer, options:
   }
   const parsed = dockerManifest.safeParse(json)
   if (!parsed.success) throw badRequest(`invalid archive: manifest.json: ${firstIssue(parsed.error)}`)
+  const manifests = await manifestsByConfig(tree)
   const ids: Digest[] = []
   for (const { Config, RepoTags, Layers } of parsed.data) {
     const names = (RepoTags ?? []).map((tag) => withDefaultTag(parseReference(tag)))
-    const parts = (Layers ?? []).map((path): Part => ({ path, mediaType: mediaTypes.dockerLayer }))
-    ids.push(await addImage(store, tree, await tree.need(Config), parts, names, undefined, options))
+    const config = await tree.need(Config)
+    const known = manifests.get(digestOf(config))
+    const layers = Layers ?? []
+    // Only a manifest of these very files says what they are.
+    const fits = known !== undefined && known.manifest.layers.length === layers.length && known.manifest.layers.every((layer, i) => layers[i] === blobPath(layer.digest))
+    const parts = layers.map((path, i): Part => (fits ? layerPart(known.manifest.layers[i]!) : { path, mediaType: mediaTypes.dockerLayer }))
+    ids.push(await addImage(store, tree, config, parts, names, fits ? known.bytes : undefined, options))
   }
   return ids
 }
+
+const blobPath = (digest: Digest) => `blobs/sha256/${hexOf(digest)}`
+const layerPart = ({ digest, mediaType }: Descriptor): Part => ({ path: blobPath(digest), digest, mediaType })
+
+/** The manifests of an archive that is an OCI layout too (Docker 25 and later, and Hull): with them an image keeps the digest that registries know it by. */
+async function manifestsByConfig(tree: Tree): Promise<Map<Digest, { manifest: Manifest; bytes: Buffer }>> {
+  const found = new Map<Digest, { manifest: Manifest; bytes: Buffer }>()
+  const bytes = await tree.read('index.json')
+  if (bytes === undefined) return found
+  const index = parseManifest(bytes, mediaTypes.ociIndex)
+  if (index.kind !== 'index') throw badRequest('invalid archive: index.json is not an image index')
+  for (const entry of index.manifests.slice(0, 1000)) {
+    // What else an index may hold (attestations, other platforms) is not for us; the manifest.json has the images.
+    const blob = await tree.read(blobPath(entry.digest))
+    if (blob === undefined || digestOf(blob) !== entry.digest || !manifestTypes.has(entry.mediaType)) continue
+    const manifest = parseManifest(blob, entry.mediaType)
+    if (manifest.kind === 'manifest') found.set(manifest.config.digest, { manifest, bytes: blob })
+  }
+  return found
+}
+
+const manifestTypes = new Set<string>([mediaTypes.ociManifest, mediaTypes.dockerManifest])
 
 /** The name that an OCI layout gives an image: containerd's annotation, or ref.name where it is more than a tag. */
 function annotatedNames(annotations: Record<string, string>): Reference[] {
@@ -187,7 +215,7 @@ async function loadOci(store: ImageStore, tree: Tree, options: LoadOptions): Pro
     const found = await followIndex(tree, entry)
     if (found === undefined) continue
     const { manifest, bytes } = found
-    const parts = manifest.layers.map((layer): Part => ({ path: `blobs/sha256/${hexOf(layer.digest)}`, digest: layer.digest, mediaType: layer.mediaType }))
+    const parts = manifest.layers.map(layerPart)
     ids.push(await addImage(store, tree, await tree.blob(manifest.config.digest), parts, annotatedNames(entry.annotations), bytes, options))
   }
   if (ids.length === 0) throw notFound(`no matching manifest for ${formatPlatform(platform)} in the archive`)

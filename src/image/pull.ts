@@ -6,9 +6,11 @@ import type { BlobFetcher, FetchProgress } from './fetch.js'
 import { parseManifest, type Descriptor, type Manifest } from './manifests.js'
 import { choosePlatform, formatPlatform, hostPlatform, normalisePlatform, parsePlatform, type Platform } from './platform.js'
 import { barMessage, layerMessage, Throttle } from './progress.js'
-import { familiarString, parseReference, withDefaultTag, type Reference } from './references.js'
+import { familiarName, familiarString, parseReference, withDefaultTag, type Reference } from './references.js'
+import type { PushMemory } from './push-memory.js'
 import { RegistryClient, type FetchedManifest } from './registry/client.js'
 import { translatePullError } from './registry/errors.js'
+import type { Transport } from './registry/http.js'
 import type { ImageStore } from './store.js'
 import type { ProgressMessage, RegistryAuth } from './types.js'
 
@@ -17,11 +19,16 @@ export interface PullOptions {
   auth?: RegistryAuth
   onProgress: (message: ProgressMessage) => void
   signal?: AbortSignal
+  transport?: Transport
+  /** Told where blobs are, for later pushes. */
+  memory?: PushMemory
 }
 
 interface Resolved {
   manifest: Manifest
   bytes: Buffer
+  /** The multi-architecture index that led to it. */
+  index?: Buffer
   /** What the name means: the index's digest for a multi-architecture image. */
   digest: Digest
 }
@@ -30,9 +37,30 @@ interface Resolved {
 export async function pull(store: ImageStore, fetcher: BlobFetcher, name: string, options: PullOptions): Promise<Digest> {
   const reference = withDefaultTag(parseReference(name))
   const platform = options.platform ? parsePlatform(options.platform) : undefined
-  const client = new RegistryClient(reference, options.auth)
+  const client = clientFor(reference, options)
   try {
     return await pullReference(store, fetcher, client, reference, platform, options)
+  } catch (error) {
+    throw translatePullError(error, reference)
+  }
+}
+
+const clientFor = (reference: Reference, { auth, transport }: PullOptions) => new RegistryClient(reference, auth, transport ? { transport } : {})
+
+/** `docker pull -a`: every tag of a repository, one after the other; those before a failure stay. Resolves with the names and IDs. */
+export async function pullAll(store: ImageStore, fetcher: BlobFetcher, repository: string, options: PullOptions): Promise<{ name: string; id: Digest }[]> {
+  const reference = parseReference(repository)
+  const platform = options.platform ? parsePlatform(options.platform) : undefined
+  const client = clientFor(reference, options)
+  try {
+    const tags = await client.tags(options.signal)
+    if (tags.length === 0) throw notFound(`repository ${familiarName(reference)} has no tags`)
+    const pulled: { name: string; id: Digest }[] = []
+    for (const tag of tags) {
+      const tagged = { domain: reference.domain, path: reference.path, tag }
+      pulled.push({ name: familiarString(tagged), id: await pullReference(store, fetcher, client, tagged, platform, options) })
+    }
+    return pulled
   } catch (error) {
     throw translatePullError(error, reference)
   }
@@ -49,11 +77,16 @@ async function pullReference(store: ImageStore, fetcher: BlobFetcher, client: Re
 
   const known = await store.exclusively(async () => {
     if (!store.has(id)) return false
+    await store.learnOrigin(id, { manifest: resolved.bytes, index: resolved.index })
     await store.repositories.set(names.map((entry) => [entry, id]))
     return true
   })
   if (!known) await pullLayers(store, fetcher, client, resolved, names, reference, platform, options)
   else checkPlatform(store.image(id)!, platform, reference)
+  if (options.memory !== undefined) {
+    for (const layer of resolved.manifest.layers) options.memory.rememberSeen(layer.digest, reference.domain, reference.path)
+    await options.memory.save()
+  }
   onProgress({ status: `Digest: ${resolved.digest}` })
   onProgress({ status: `Status: ${isNew ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}` })
   return id
@@ -64,7 +97,9 @@ async function resolve(client: RegistryClient, wanted: string, platform: Platfor
   let fetched: FetchedManifest = await client.manifest(wanted, signal)
   onFound()
   const { digest } = fetched
+  const top = fetched.bytes
   let parsed = parseManifest(fetched.bytes, fetched.mediaType)
+  const index = parsed.kind === 'index'
   for (let depth = 0; parsed.kind === 'index'; depth++) {
     if (depth > 2) throw new HullError(500, 'image indexes are nested too deeply')
     const chosen = choosePlatform(parsed.manifests, platform)
@@ -72,7 +107,7 @@ async function resolve(client: RegistryClient, wanted: string, platform: Platfor
     fetched = await client.manifest(chosen.digest, signal)
     parsed = parseManifest(fetched.bytes, chosen.mediaType)
   }
-  return { manifest: parsed, bytes: fetched.bytes, digest }
+  return { manifest: parsed, bytes: fetched.bytes, digest, ...(index ? { index: top } : {}) }
 }
 
 /** What `--platform` asked for and what there is. An image that is for one platform alone is taken as it is when nothing was asked, as Docker does. */
@@ -85,7 +120,7 @@ function checkPlatform(image: Pick<ImageDocument, 'os' | 'architecture' | 'varia
   }
 }
 
-async function pullLayers(store: ImageStore, fetcher: BlobFetcher, client: RegistryClient, { manifest, bytes }: Resolved, names: Reference[], reference: Reference, platform: Platform | undefined, options: PullOptions): Promise<void> {
+async function pullLayers(store: ImageStore, fetcher: BlobFetcher, client: RegistryClient, { manifest, bytes, index }: Resolved, names: Reference[], reference: Reference, platform: Platform | undefined, options: PullOptions): Promise<void> {
   const config = await client.document(manifest.config.digest, options.signal)
   const document = parseConfig(config)
   checkPlatform(document, platform, reference)
@@ -94,7 +129,7 @@ async function pullLayers(store: ImageStore, fetcher: BlobFetcher, client: Regis
   let committed = false
   try {
     const layers = await fetchAndUnpack(store, fetcher, client, manifest.layers, document.diffIds, options)
-    await store.exclusively(() => store.commit(config, layers, names, bytes))
+    await store.exclusively(() => store.commit(config, layers, names, { manifest: bytes, index }))
     committed = true
   } finally {
     // The image holds them now; after a failure nobody does, and they go.

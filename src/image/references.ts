@@ -83,7 +83,7 @@ export function taggedReference(repository: string, tag: string): Reference {
 }
 
 /** 'docker.io/library/busybox' */
-export function canonicalName(reference: Reference): string {
+export function canonicalName(reference: Pick<Reference, 'domain' | 'path'>): string {
   return `${reference.domain}/${reference.path}`
 }
 
@@ -97,7 +97,7 @@ export function canonicalString(reference: Reference): string {
 }
 
 /** 'busybox': what Docker shows. */
-export function familiarName(reference: Reference): string {
+export function familiarName(reference: Pick<Reference, 'domain' | 'path'>): string {
   if (reference.domain !== 'docker.io') return canonicalName(reference)
   return reference.path.startsWith('library/') && reference.path.split('/').length === 2 ? reference.path.slice('library/'.length) : reference.path
 }

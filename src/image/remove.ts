@@ -44,6 +44,7 @@ function isSingle(names: readonly Reference[]): boolean {
 
 /** What stands against deleting the image itself; undefined: nothing (moby checkImageDeleteConflict). */
 function obstacle(store: ImageStore, id: Digest, users: readonly User[], force: boolean, namesCount: boolean): Error | undefined {
+  if (store.children(id).length > 0) return cannotDelete(id, 'cannot be forced', 'image has dependent child images')
   const running = users.find((user) => user.running)
   if (running !== undefined) return cannotDelete(id, 'cannot be forced', `image is being used by running container ${running.id.slice(0, 12)}`)
   if (force) return undefined

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { internal } from '../base/errors.js'
 import { readIfExists, writeFileAtomic } from '../base/files.js'
 import { isDigest, type Digest } from './digest.js'
-import { canonicalString, parseReference, type Reference } from './references.js'
+import { canonicalName, canonicalString, parseReference, type Reference } from './references.js'
 
 const fileSchema = z.object({ version: z.literal(1), references: z.record(z.string(), z.string().refine(isDigest)) })
 
@@ -62,6 +62,13 @@ export class Repositories {
   /** Every name of an image, sorted. */
   of(id: Digest): Reference[] {
     return [...(this.byId.get(id) ?? [])].sort().map((key) => this.references.get(key)!)
+  }
+
+  /** Every tag of one repository, sorted, with what it means. */
+  tagsOf(repository: Pick<Reference, 'domain' | 'path'>): [Reference, Digest][] {
+    const prefix = `${canonicalName(repository)}:`
+    return [...this.ids].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, id]): [Reference, Digest] => [this.references.get(key)!, id])
+      .filter(([reference]) => reference.digest === undefined && canonicalName(reference) === canonicalName(repository))
   }
 
   /** Names an image; a name that meant another one moves. */

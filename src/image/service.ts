@@ -6,11 +6,19 @@ import type { Digest } from './digest.js'
 import { BlobFetcher, type FetcherOptions } from './fetch.js'
 import { importTar } from './import.js'
 import { load } from './load.js'
-import { pull, type PullOptions } from './pull.js'
+import { distribution } from './distribution.js'
+import { pull, pullAll, type PullOptions } from './pull.js'
+import { push, type PushOptions } from './push.js'
+import { PushMemory } from './push-memory.js'
 import { taggedReference } from './references.js'
 import { removeImage, resolveImage, type Row, type User } from './remove.js'
+import { Transport } from './registry/http.js'
+import { login } from './registry/login.js'
+import { search } from './registry/search.js'
+import type { RegistrySettings } from './registry/settings.js'
+import { save } from './save.js'
 import { ImageStore } from './store.js'
-import type { Image, ImageRoot, ImageService, ProgressMessage } from './types.js'
+import type { DistributionInfo, Image, ImageRoot, ImageService, ProgressMessage, RegistryAuth, SearchResult } from './types.js'
 
 export interface ImageServiceOptions {
   /** Where images and blobs are kept: dataRoot/image. */
@@ -18,6 +26,7 @@ export interface ImageServiceOptions {
   /** From openStorage() of the same data root. */
   storage: { layers: LayerStore; erofs: ErofsStore; unpack: Unpack }
   fetcher?: FetcherOptions
+  registries?: RegistrySettings
 }
 
 class DiskImageService implements ImageService {
@@ -25,7 +34,14 @@ class DiskImageService implements ImageService {
     private readonly store: ImageStore,
     private readonly fetcher: BlobFetcher,
     private readonly storage: ImageServiceOptions['storage'],
+    private readonly memory: PushMemory,
+    private readonly registries: RegistrySettings | undefined,
   ) {}
+
+  /** One for each piece of work: certificates are read anew. */
+  private get transport(): Transport {
+    return new Transport(this.registries)
+  }
 
   async get(reference: string): Promise<Image> {
     return this.image(resolveImage(this.store, reference))
@@ -52,7 +68,44 @@ class DiskImageService implements ImageService {
   }
 
   async pull(reference: string, options: PullOptions): Promise<Image> {
-    return this.image(await pull(this.store, this.fetcher, reference, options))
+    return this.image(await pull(this.store, this.fetcher, reference, { ...options, transport: this.transport, memory: this.memory }))
+  }
+
+  async pullAll(repository: string, options: PullOptions): Promise<{ name: string; image: Image }[]> {
+    const pulled = await pullAll(this.store, this.fetcher, repository, { ...options, transport: this.transport, memory: this.memory })
+    return pulled.map(({ name, id }) => ({ name, image: this.image(id) }))
+  }
+
+  push(name: string, options: Omit<PushOptions, 'transport' | 'memory'>): Promise<{ name: string; id: string }[]> {
+    return push(this.store, name, { ...options, transport: this.transport, memory: this.memory })
+  }
+
+  save(references: string[], signal?: AbortSignal): Promise<Readable> {
+    return save(this.store, references, signal)
+  }
+
+  distribution(reference: string, auth?: RegistryAuth, signal?: AbortSignal): Promise<DistributionInfo> {
+    return distribution(this.transport, reference, auth, signal)
+  }
+
+  login(serverAddress: string, auth: RegistryAuth, signal?: AbortSignal): Promise<string> {
+    return login(this.transport, serverAddress, auth, signal)
+  }
+
+  search(term: string, options: { limit: number; auth?: RegistryAuth; signal?: AbortSignal }): Promise<SearchResult[]> {
+    return search(this.transport, term, options)
+  }
+
+  layersSize(): number {
+    return this.storage.layers.all().reduce((sum, layer) => sum + layer.size, 0)
+  }
+
+  sharedSize(imageId: string): number {
+    return this.store.sharedSize(imageId as Digest)
+  }
+
+  children(imageId: string): string[] {
+    return this.store.children(imageId as Digest)
   }
 
   async load(tar: Readable, options: { onProgress: (message: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image[]> {
@@ -82,5 +135,5 @@ export async function openImageService(options: ImageServiceOptions): Promise<Im
   const content = await ContentStore.open(options.dataRoot)
   await content.removeInterrupted()
   const store = await ImageStore.open(options.dataRoot, content, options.storage.layers)
-  return new DiskImageService(store, new BlobFetcher(content, options.fetcher), options.storage)
+  return new DiskImageService(store, new BlobFetcher(content, options.fetcher), options.storage, await PushMemory.open(options.dataRoot), options.registries)
 }

@@ -14,8 +14,9 @@ import { Repositories } from './repositories.js'
 import type { Image, ImageRoot } from './types.js'
 
 const blobSchema = z.object({ digest: z.string().refine(isDigest), size: z.number(), mediaType: z.string() })
+const digestSchema = z.string().refine(isDigest)
 const recordSchema = z.object({
-  version: z.literal(1), id: z.string().refine(isDigest), manifest: z.string().refine(isDigest).optional(),
+  version: z.literal(1), id: digestSchema, manifest: digestSchema.optional(), index: digestSchema.optional(), parent: digestSchema.optional(),
   layers: z.array(z.object({ diffId: z.string().refine(isDigest), size: z.number(), blob: blobSchema })).min(1),
 })
 interface Record {
@@ -23,7 +24,20 @@ interface Record {
   id: Digest
   /** The manifest by which it came, if any. */
   manifest?: Digest
+  /** The multi-architecture index that led to the manifest, if any. */
+  index?: Digest
+  /** The image that it was built or committed on, here. */
+  parent?: Digest
   layers: { diffId: Digest; size: number; blob: Layer['blob'] }[]
+}
+/** An image's record, for who sends it elsewhere. */
+export type StoredParts = Readonly<Record>
+/** Where an image comes from. */
+export interface Origin {
+  /** Manifest and index as the registry or archive had them. */
+  manifest?: Uint8Array | undefined
+  index?: Uint8Array | undefined
+  parent?: Digest | undefined
 }
 interface Stored {
   record: Record
@@ -102,18 +116,38 @@ export class ImageStore {
     if (stored === undefined) return undefined
     const names = this.repositories.of(id)
     return structuredClone({
-      id, ...stored.document,
+      id, ...stored.document, ...(stored.record.parent === undefined ? {} : { parent: stored.record.parent }),
       repoTags: names.filter((name) => name.digest === undefined).map(familiarString),
       repoDigests: names.filter((name) => name.digest !== undefined).map((name) => `${familiarName(name)}@${name.digest}`),
       size: stored.record.layers.reduce((sum, layer) => sum + layer.size, 0),
     })
   }
 
+  /** An image's record: its blobs and where it came from. */
+  parts(id: Digest): StoredParts | undefined {
+    return this.images.get(id)?.record
+  }
+
+  /** Bytes of an image's layers that another image has too. */
+  sharedSize(id: Digest): number {
+    const own = new Map((this.images.get(id)?.record.layers ?? []).map((layer) => [layer.diffId, layer.size]))
+    const shared = new Set<Digest>()
+    for (const [other, { record }] of this.images) {
+      if (other !== id) for (const { diffId } of record.layers) if (own.has(diffId)) shared.add(diffId)
+    }
+    return [...shared].reduce((sum, diffId) => sum + own.get(diffId)!, 0)
+  }
+
+  /** Images that were built or committed on this one. */
+  children(id: Digest): Digest[] {
+    return this.ids().filter((other) => this.images.get(other)!.record.parent === id)
+  }
+
   /**
    * Makes an image of unpacked layers and a config. The layers must be there and retained by the caller until this
    * resolves. Idempotent. Call within {@link exclusively}.
    */
-  async commit(config: Uint8Array, layers: readonly Layer[], names: readonly Reference[], manifest?: Uint8Array): Promise<Digest> {
+  async commit(config: Uint8Array, layers: readonly Layer[], names: readonly Reference[], origin: Origin = {}): Promise<Digest> {
     const document = parseConfig(config)
     const id = digestOf(config)
     if (document.diffIds.length !== layers.length || document.diffIds.some((diffId, i) => layers[i]!.diffId !== diffId)) {
@@ -122,15 +156,31 @@ export class ImageStore {
     if (!this.images.has(id)) {
       await this.content.put(config)
       const record: Record = {
-        version: 1, id, ...(manifest === undefined ? {} : { manifest: await this.content.put(manifest) }),
+        version: 1, id, ...(await this.keepOrigin(origin)),
         layers: layers.map((layer) => ({ diffId: layer.diffId as Digest, size: layer.size, blob: layer.blob })),
       }
       await writeFileAtomic(this.path('images', id), JSON.stringify(record))
       this.images.set(id, { record, document })
       for (const { diffId } of record.layers) this.layers.retain(diffId)
-    }
+    } else await this.learnOrigin(id, origin)
     await this.repositories.set(names.map((name) => [name, id]))
     return id
+  }
+
+  private async keepOrigin({ manifest, index, parent }: Origin): Promise<Pick<Record, 'manifest' | 'index' | 'parent'>> {
+    return {
+      ...(manifest === undefined ? {} : { manifest: await this.content.put(manifest) }), ...(index === undefined ? {} : { index: await this.content.put(index) }),
+      ...(parent === undefined ? {} : { parent }),
+    }
+  }
+
+  /** An image that is there already came by another way, too: what was not known of it is kept, what was known stays. */
+  async learnOrigin(id: Digest, origin: Origin): Promise<void> {
+    const { record } = this.images.get(id)!
+    const news = { manifest: record.manifest === undefined ? origin.manifest : undefined, index: record.index === undefined ? origin.index : undefined, parent: record.parent === undefined ? origin.parent : undefined }
+    if (Object.values(news).every((value) => value === undefined)) return
+    Object.assign(record, await this.keepOrigin(news))
+    await writeFileAtomic(this.path('images', id), JSON.stringify(record))
   }
 
   private path(directory: 'images' | 'held', id: Digest): string {
@@ -154,10 +204,13 @@ export class ImageStore {
   }
 
   private async release(stored: Stored): Promise<Digest[]> {
-    const { id, manifest } = stored.record
+    const { id, manifest, index } = stored.record
     if (!this.images.has(id) && !this.held.has(id)) {
       await this.content.remove(id)
       if (manifest !== undefined) await this.content.remove(manifest)
+      // One index leads to the images of several platforms.
+      const shared = [...this.images.values(), ...this.held.values()].some((other) => other.record.index === index)
+      if (index !== undefined && !shared) await this.content.remove(index)
     }
     return this.releaseLayers(stored)
   }
@@ -205,6 +258,7 @@ export class ImageStore {
     for (const { record, document } of [...this.images.values(), ...this.held.values()]) {
       blobs.add(record.id)
       if (record.manifest !== undefined) blobs.add(record.manifest)
+      if (record.index !== undefined) blobs.add(record.index)
       for (const layer of record.layers) blobs.add(layer.blob.digest)
       chains.add(chainIds(document.diffIds).at(-1)!)
     }

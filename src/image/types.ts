@@ -28,6 +28,8 @@ export interface Image {
   config: ImageConfig
   /** Uncompressed layer digests, lowest first (OCI rootfs.diff_ids). */
   diffIds: string[]
+  /** The image that it was built or committed on, here. */
+  parent?: string
   history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[]
   /** 'busybox:latest', familiar form. */
   repoTags: string[]
@@ -57,6 +59,21 @@ export interface RegistryAuth {
   registrytoken?: string
 }
 
+/** GET /distribution/{name}/json. */
+export interface DistributionInfo {
+  descriptor: { mediaType: string; digest: string; size: number }
+  platforms: { architecture: string; os: string; variant?: string }[]
+}
+
+/** A row of `docker search`. */
+export interface SearchResult {
+  name: string
+  description: string
+  starCount: number
+  isOfficial: boolean
+  isAutomated: boolean
+}
+
 /** A root file system for a container. */
 export interface ImageRoot {
   /** Absolute directories, lowest first. */
@@ -75,6 +92,24 @@ export interface ImageService {
   remove(reference: string, options: { force: boolean; noprune: boolean; usedBy: (imageId: string) => { id: string; running: boolean }[] }): Promise<({ Untagged: string } | { Deleted: string })[]>
   /** Docker's progress goes to `onProgress`; rejects with 404 'pull access denied …' / 'manifest for … not found', 401, 500. */
   pull(reference: string, options: { platform?: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image>
+  /** Every tag of a repository, one after the other. */
+  pullAll(repository: string, options: { platform?: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<{ name: string; image: Image }[]>
+  /** `tag` '' with a bare name: every tag. Resolves with what was sent. */
+  push(name: string, options: { tag: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<{ name: string; id: string }[]>
+  /** A tar that is a docker-archive and an OCI layout; 404 before it begins. Destroy it when it is not read to its end. */
+  save(references: string[], signal?: AbortSignal): Promise<Readable>
+  /** What a registry has under a name, without pulling it. */
+  distribution(reference: string, auth?: RegistryAuth, signal?: AbortSignal): Promise<DistributionInfo>
+  /** Asks a registry whether it knows us; the identity token, '' for none. 401. */
+  login(serverAddress: string, auth: RegistryAuth, signal?: AbortSignal): Promise<string>
+  /** The index protocol v1 of Docker Hub. 404 and 500 where a registry has none. */
+  search(term: string, options: { limit: number; auth?: RegistryAuth; signal?: AbortSignal }): Promise<SearchResult[]>
+  /** Bytes on disk of all layers, each counted once. */
+  layersSize(): number
+  /** Bytes of an image's layers that other images have too. */
+  sharedSize(imageId: string): number
+  /** Images that were built or committed on this one. */
+  children(imageId: string): string[]
   /** docker-archive and OCI layout tars, plain, gzip or zstd. */
   load(tar: Readable, options: { onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image[]>
   /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL). */

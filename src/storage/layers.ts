@@ -169,7 +169,7 @@ export class Layers implements LayerStore {
         ...this.limits, layer: true, blobDigest: (options.verifyBlob ?? false) || blob.digest === '', signal: options.signal, onPosition: options.onPosition,
       })
       if (diffId !== undefined && result.diffId !== diffId) {
-        throw internal(`layer ${blob.digest} is corrupt: its content is ${result.diffId}, the image says ${diffId}`)
+        throw internal(`layer ${blob.digest || diffId} is corrupt: its content is ${result.diffId}, the image says ${diffId}`)
       }
       if (options.verifyBlob && blob.digest !== '' && result.blobDigest !== blob.digest) throw internal(`layer ${blob.digest} is corrupt: its digest is ${result.blobDigest}`)
       const record: LayerRecord = {

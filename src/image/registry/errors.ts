@@ -69,3 +69,10 @@ export function translatePullError(error: unknown, reference: Reference): unknow
       return error.status === 404 ? notFound(cause, error) : new HullError(500, cause, { cause: error })
   }
 }
+
+/** Docker's words for a failed push (moby, distribution/push.go): the registry's own, with its code before them. */
+export function translatePushError(error: unknown): unknown {
+  if (!(error instanceof RegistryError)) return error
+  const cause = error.code === '' ? error.message : `${error.code.toLowerCase().replaceAll('_', ' ')}: ${error.message}`
+  return new HullError(error.status === 401 ? 401 : error.status === 403 ? 403 : error.status === 404 ? 404 : 500, cause, { cause: error })
+}

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FetcherOptions } from '../../../src/image/fetch.js'
+import type { RegistrySettings } from '../../../src/image/registry/settings.js'
 import { openImageService } from '../../../src/image/service.js'
 import type { ImageService, ProgressMessage } from '../../../src/image/types.js'
 import { openStorage, type Storage } from '../../../src/storage/storage.js'
@@ -24,7 +25,7 @@ export interface Harness {
   files(): Promise<string[]>
 }
 
-export async function harness(options: { fetcher?: FetcherOptions; tmpfs?: string } = {}): Promise<Harness> {
+export async function harness(options: { fetcher?: FetcherOptions; tmpfs?: string; registries?: RegistrySettings } = {}): Promise<Harness> {
   const root = await mkdtemp(join(tmpdir(), 'hull-image-'))
   if (options.tmpfs) execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${options.tmpfs}`, 'tmpfs', root])
   const dataRoot = join(root, 'data')
@@ -32,7 +33,7 @@ export async function harness(options: { fetcher?: FetcherOptions; tmpfs?: strin
   const messages: ProgressMessage[] = []
   const open = async () => {
     const storage = await openStorage({ dataRoot, execRoot })
-    const images = await openImageService({ dataRoot, storage, fetcher: { backoffMs: 20, ...options.fetcher } })
+    const images = await openImageService({ dataRoot, storage, fetcher: { backoffMs: 20, ...options.fetcher }, ...(options.registries ? { registries: options.registries } : {}) })
     return { storage, images }
   }
   const self: Harness = {
@@ -54,7 +55,7 @@ export async function harness(options: { fetcher?: FetcherOptions; tmpfs?: strin
           if (!entry.isDirectory() || /^layers\/[^/]+$/.test(path) || /tmp/.test(path.replace(/^layers\/tmp$/, ''))) found.push(path)
         }
       }
-      return found.filter((path) => path !== 'layers/tmp' && path !== 'image/repositories.json')
+      return found.filter((path) => path !== 'layers/tmp' && path !== 'image/repositories.json' && path !== 'image/registry-hints.json')
     },
   }
   return self

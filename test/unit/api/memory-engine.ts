@@ -287,7 +287,7 @@ export class MemoryEngine implements Engine {
   readonly images: ImageEngine = {
     list: async (request) => {
       this.calls.push(['images', request])
-      return [{ image: this.image, containers: -1 }]
+      return [{ image: this.image, containers: -1, sharedSize: -1 }]
     },
     inspect: async (reference) => {
       this.calls.push(['imageInspect', reference])

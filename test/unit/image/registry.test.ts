@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { parseReference } from '../../../src/image/references.js'
 import { parseChallenges } from '../../../src/image/registry/challenge.js'
 import { errorFrom, translatePullError } from '../../../src/image/registry/errors.js'
-import { isLoopback } from '../../../src/image/registry/http.js'
+import { isLoopback } from '../../../src/image/registry/settings.js'
 
 describe('WWW-Authenticate', () => {
   it('Docker Hub\'s', () => {
