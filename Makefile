@@ -46,15 +46,16 @@ $(NPM_STAMP): package.json package-lock.json
 native: $(NPM_STAMP)
 	@$(MAKE) -C native
 	@$(MAKE) -C native/unpack
+	@$(MAKE) -C native/files
 	@$(MAKE) -C native/crun-wrap
 
 guest:
 	@$(MAKE) -C guest
 
 # The kernel comes with `make setup`; without it everything but VMs works.
-kernel: guest
+kernel: guest native
 	@if [ ! -e $(KERNEL_TREE)/.complete ]; then echo 'make: no guest kernel (make setup gets it): VMs will not start'; \
-	elif [ build/guest/agent -nt build/guest/.kernel ] || [ $(KERNEL_TREE)/.complete -nt build/guest/.kernel ] || [ guest/prepare-kernel -nt build/guest/.kernel ]; then \
+	elif [ build/guest/agent -nt build/guest/.kernel ] || [ build/hull-files -nt build/guest/.kernel ] || [ $(KERNEL_TREE)/.complete -nt build/guest/.kernel ] || [ guest/prepare-kernel -nt build/guest/.kernel ]; then \
 	  echo "guest/prepare-kernel $$(readlink $(KERNEL_TREE))"; $(MAKE) -C guest kernel KERNEL_TREE="$$(readlink -f $(KERNEL_TREE))" && touch build/guest/.kernel; fi
 
 dist/.stamp: $(NPM_STAMP) $(SOURCES) tsconfig.json tsconfig.build.json
@@ -86,7 +87,7 @@ install: build
 	install -m 0755 bin/hull bin/hulld $(LIB)/bin
 	install -m 0644 package.json package-lock.json LICENSE $(LIB)
 	rm -rf $(LIB)/dist && cp -R dist $(LIB)/dist
-	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/crun-wrap $(LIB)/build
+	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/hull-files build/crun-wrap $(LIB)/build
 	rm -rf $(LIB)/build/guest && cp -R build/guest $(LIB)/build/guest
 	cd $(LIB) && $(NPM_INSTALL) --omit=dev
 	ln -sfn ../lib/hull/bin/hull $(DESTDIR)$(PREFIX)/bin/hull

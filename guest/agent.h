@@ -107,6 +107,7 @@ struct spec {
   const char *cwd, *user;
   struct list groups, caps, rlimits;
   bool tty, in, nnp, has_oom_score_adj;
+  bool files, freeze; /* no program of the container's: hull-files */
   int oom_score_adj;
   uint16_t rows, columns;
 };
@@ -150,6 +151,17 @@ struct report {
 /* Starts the container's first process (container = NULL) or one in the container whose first process is `container` (its pidfd).
  * False with a message and Docker's exit code. */
 bool spawn(const struct spec *spec, int container, struct started *out, int *code, char *message);
+
+/* Sends a report; `terminal` goes along when it is one. */
+void report_tell(int report, char what, int code, const char *message, int terminal);
+/* Makes these descriptors 0, 1 and 2. */
+bool take_stdio(int in, int out, int err, char *message);
+
+/* ---- agent_files.c ---- */
+/* As spawn, for a spec with `files`; the first process of a machine is one that only waits. */
+bool spawn_files(const struct spec *spec, int container, struct started *out, int *code, char *message);
+/* The container's processes stand still while at least one session wants it. */
+void files_freeze(bool on);
 
 /* ---- agent_session.c ---- */
 struct session;

@@ -27,6 +27,7 @@ struct session {
   uint32_t stream;
   enum state state;
   bool tty, execing, reaped, closed, stdin_eof, done;
+  bool files, freeze; /* hull-files, and the container stands still for it */
   pid_t pid;
   int pidfd, code, fail_code;
   struct bytes input; /* STDIN that the workload has not taken yet */
@@ -81,6 +82,7 @@ static void session_end(struct session *s) {
   watch_close(&s->report);
   if (s->pidfd >= 0) close(s->pidfd);
   if (s->stream == MAIN_STREAM) main_pidfd = main_pid = -1;
+  if (s->freeze) files_freeze(false);
   s->pidfd = -1;
   bytes_free(&s->input);
   bytes_free(&s->reply);
@@ -272,8 +274,10 @@ void session_run(uint32_t stream, uint8_t type, char *text, size_t size) {
   bool ok = spec_parse(&spec, text, size, message);
   struct session *s = ok ? session_new(stream) : NULL;
   if (ok && s == NULL) ok = fail(message, "too many exec sessions");
-  if (ok) ok = spawn(&spec, first ? -1 : main_pidfd, &started, &code, message);
+  if (ok && spec.freeze) files_freeze(s->freeze = true);
+  if (ok) ok = (spec.files ? spawn_files : spawn)(&spec, first ? -1 : main_pidfd, &started, &code, message);
   if (ok) {
+    s->files = spec.files;
     s->tty = spec.tty;
     s->pid = started.pid;
     s->pidfd = started.pidfd;
@@ -317,6 +321,8 @@ void session_reaped(pid_t pid, int status) {
     if (s->stream == MAIN_STREAM) {
       main_pidfd = -1;
       main_pid = -1;
+      for (struct session *other = sessions; other != NULL; other = other->next)
+        if (other->files && !other->done) deliver(other, SIGKILL); /* it holds the disk */
       cgroup_kill(); /* the pid namespace is gone with its first process; whoever was about to enter it goes too */
       flush_limit = now_ms() + FLUSH_MS;
     }

@@ -25,7 +25,7 @@ struct stdio {
   int in, out, err; /* the child's ends */
 };
 
-static void tell(int report, char what, int code, const char *message, int terminal) {
+void report_tell(int report, char what, int code, const char *message, int terminal) {
   struct report r = {.what = what, .code = code};
   snprintf(r.message, sizeof r.message, "%s", message);
   struct iovec part = {.iov_base = &r, .iov_len = sizeof r};
@@ -59,12 +59,12 @@ static int open_terminal(const struct spec *spec, int report, bool first, char *
   char name[32];
   snprintf(name, sizeof name, "/dev/pts/%d", number);
   if (first && mount(name, "/dev/console", NULL, MS_BIND, NULL) < 0) return fail(message, "/dev/console: %s", strerror(errno)), -1;
-  tell(report, 'T', 0, "", master);
+  report_tell(report, 'T', 0, "", master);
   close(master);
   return slave;
 }
 
-static bool take_stdio(int in, int out, int err, char *message) {
+bool take_stdio(int in, int out, int err, char *message) {
   /* dup2 of a descriptor onto itself would keep its close-on-exec bit */
   int from[3] = {in, out, err};
   for (int i = 0; i < 3; i++) {
@@ -138,7 +138,7 @@ static int child(const struct spec *spec, int container, const struct stdio *pip
   if (changed < 0 && chdir(spec->cwd) < 0) return chdir_error(spec->cwd, message);
   char home[300];
   add_home(spec->env, home, sizeof home, who.home);
-  tell(report, 'X', 0, "", -1);
+  report_tell(report, 'X', 0, "", -1);
   if (tini < 0) return command_exec(spec, spec->env, message);
   size_t count = 0;
   while (spec->args[count] != NULL) count++;
@@ -192,7 +192,7 @@ bool spawn(const struct spec *spec, int container, struct started *out, int *cod
   out->pid = clone_into(f[8], flags, &out->pidfd);
   if (out->pid == 0) {
     *code = child(spec, container, &pipes, f[7], message);
-    tell(f[7], 'F', *code, message, -1);
+    report_tell(f[7], 'F', *code, message, -1);
     _exit(*code);
   }
   int error = errno;

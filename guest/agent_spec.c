@@ -41,7 +41,9 @@ bool spec_parse(struct spec *s, char *text, size_t size, char *message) {
   if (*s->cwd != '/') return fail(message, "the working directory '%.200s' is invalid, it needs to be an absolute path", s->cwd);
   s->user = text_find(text, size, "user");
   if (s->user == NULL) s->user = "";
-  s->tty = flag(s, "tty");
+  s->files = text_find(text, size, "builtin") != NULL && strcmp(text_find(text, size, "builtin"), "files") == 0;
+  s->freeze = s->files && flag(s, "freeze");
+  s->tty = !s->files && flag(s, "tty");
   s->in = flag(s, "stdin");
   s->nnp = flag(s, "nnp");
   s->rows = small_number(s, "rows");

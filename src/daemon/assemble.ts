@@ -90,6 +90,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     paths: { containersDir: join(dataRoot, 'containers'), execRoot, cgroupParent: flags.cgroupParent, defaultRuntime: flags.defaultRuntime },
     layerSize: (diffId) => storage.layers.get(diffId)?.size ?? 0,
     afterRestore: () => vmDriver.collectGarbage(),
+    beforeLeave: () => vmDriver.endMaintenance(),
     dataRoot,
     defaultIsolation: flags.defaultIsolation,
     defaultRuntime: flags.defaultRuntime,

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { ExitStatus, Sandbox } from '../sandbox/types.js'
 import type { WaitCondition } from './api-types.js'
+import { FileJobs } from './file-jobs.js'
 import type { HealthState } from './health.js'
 import { LateDuplex } from './late-duplex.js'
 import type { ContainerRecord } from './store.js'
@@ -22,6 +23,8 @@ export class Container {
   health: HealthState | undefined
   /** Exec sessions by ID. */
   readonly execs = new Set<string>()
+  /** `docker cp` and the like that go on. */
+  readonly fileJobs = new FileJobs()
   #runEnd = new AbortController()
   #attaches = new Set<LateDuplex>()
   #waiters = new Set<{ condition: WaitCondition; resolve: (result: WaitResult) => void }>()

@@ -4,10 +4,12 @@ import { Duplex, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { conflict, notFound, notImplemented } from '../base/errors.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
+import { Archive } from './archive.js'
 import type {
   ArchiveStat,
   AttachedStream,
   AttachRequest,
+  CommitRequest,
   ContainerDetails,
   ContainerEngine,
   ContainerSummary,
@@ -22,6 +24,7 @@ import type {
   WaitCondition,
 } from './api-types.js'
 import { checkResources, ignoredWarnings, parseSecurityOptions, refuseUnsupported } from './checks.js'
+import { commitImage } from './commit.js'
 import type { Container } from './container.js'
 import type { Lifecycle, LifecycleParts } from './lifecycle.js'
 import { filterContainers, matchLabels } from './list.js'
@@ -52,12 +55,15 @@ async function systemCpuTime(): Promise<number> {
 /** Docker's /containers. Decisions about one container's life are {@link Lifecycle}'s; here requests become records and records become views. */
 export class Containers implements ContainerEngine {
   readonly #accelerators = new Map<Isolation, Promise<string>>()
+  readonly #archive: Archive
 
   constructor(
     readonly parts: LifecycleParts,
     readonly lifecycle: Lifecycle,
     readonly options: ContainersOptions,
-  ) {}
+  ) {
+    this.#archive = new Archive(lifecycle)
+  }
 
   // create -------------------------------------------------------------------------------------------------
 
@@ -145,19 +151,21 @@ export class Containers implements ContainerEngine {
   async list(request: ListContainersRequest): Promise<ContainerSummary[]> {
     const { registry, images } = this.parts
     const rows = registry.all().map((container) => summaryOf(container, this.options.ids))
-    return filterContainers(rows, request, {
+    const kept = await filterContainers(rows, request, {
       createdOf: (reference) => new Date(registry.get(reference).record.created),
       image: (reference) => images.get(reference).catch(() => undefined),
     })
+    if (request.size) for (const row of kept) Object.assign(row, await this.#sizes(registry.get(row.id)))
+    return kept
   }
 
-  async inspect(reference: string): Promise<ContainerDetails> {
+  async inspect(reference: string, options: { size: boolean }): Promise<ContainerDetails> {
     const container = this.parts.registry.get(reference)
     const { record } = container
     const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [] }))
     const accelerator = await this.#accelerator(container.record.isolation)
     const state = this.parts.store.directory(record.id)
-    return detailsOf(
+    const details = detailsOf(
       container,
       this.options.ids,
       {
@@ -169,6 +177,7 @@ export class Containers implements ContainerEngine {
       accelerator,
       this.parts.paths.defaultRuntime,
     )
+    return options.size ? { ...details, ...(await this.#sizes(container)) } : details
   }
 
   async top(reference: string, psArgs: string[]): Promise<TopResult> {
@@ -317,28 +326,38 @@ export class Containers implements ContainerEngine {
     throw notImplemented('docker update is not supported by Hull yet')
   }
 
-  async archiveStat(): Promise<ArchiveStat> {
-    throw notImplemented('docker cp is not supported by Hull yet')
+  // files --------------------------------------------------------------------------------------------------
+
+  archiveStat(reference: string, path: string): Promise<ArchiveStat> {
+    return this.#archive.stat(this.parts.registry.get(reference), reference, path)
   }
 
-  async archiveGet(): Promise<{ stat: ArchiveStat; tar: Readable }> {
-    throw notImplemented('docker cp is not supported by Hull yet')
+  archiveGet(reference: string, path: string, signal: AbortSignal): Promise<{ stat: ArchiveStat; tar: Readable }> {
+    return this.#archive.get(this.parts.registry.get(reference), reference, path, signal)
   }
 
-  async archivePut(): Promise<void> {
-    throw notImplemented('docker cp is not supported by Hull yet')
+  archivePut(reference: string, path: string, tar: Readable, options: { noOverwriteDirNonDir: boolean; copyUidGid: boolean }): Promise<void> {
+    return this.#archive.put(this.parts.registry.get(reference), reference, path, tar, options)
   }
 
-  async changes(): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
-    throw notImplemented('docker diff is not supported by Hull yet')
+  changes(reference: string): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
+    return this.#archive.changes(this.parts.registry.get(reference))
   }
 
-  async export(): Promise<Readable> {
-    throw notImplemented('docker export is not supported by Hull yet')
+  export(reference: string, signal: AbortSignal): Promise<Readable> {
+    return this.#archive.export(this.parts.registry.get(reference), signal)
   }
 
-  async commit(): Promise<{ id: string }> {
-    throw notImplemented('docker commit is not supported by Hull yet')
+  commit(reference: string, request: CommitRequest): Promise<{ id: string }> {
+    return commitImage(this.lifecycle, this.parts.images, this.parts.registry.get(reference), request)
+  }
+
+  /** What the container wrote, and that with its image; nothing when it cannot be told now (a paused virtual machine). */
+  async #sizes(container: Container): Promise<{ sizeRw?: number; sizeRootFs?: number }> {
+    const sizeRw = await this.#archive.size(container).catch(() => undefined)
+    if (sizeRw === undefined) return {}
+    const image = await this.parts.images.get(container.record.imageId).catch(() => undefined)
+    return { sizeRw, sizeRootFs: sizeRw + (image?.size ?? 0) }
   }
 }
 

@@ -20,6 +20,8 @@ export type EngineOptions = Omit<LifecycleParts, 'volumes'> &
     layerSize: (diffId: string) => number
     /** Clean-up that has to know what still runs: called when everything has been taken back. */
     afterRestore: () => Promise<void>
+    /** Ends what must not outlive the daemon. */
+    beforeLeave: () => Promise<void>
   }
 
 /** The engine behind the API: the life of containers and their state on disk, over sandboxes, images and networks. */
@@ -80,6 +82,7 @@ export class HullEngine implements Engine {
   /** The daemon goes; workloads stay. */
   async leave(): Promise<void> {
     this.#lifecycle.leave()
+    await this.options.beforeLeave().catch((error: unknown) => log.warn('cannot clean up before the end', { error: messageOf(error) }))
     await this.options.network.stop(false)
   }
 }

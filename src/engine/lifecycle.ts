@@ -3,6 +3,7 @@ import { log } from '../base/log.js'
 import type { ImageService } from '../image/types.js'
 import type { Endpoint, NetworkManager, PortBinding } from '../network/types.js'
 import type { Isolation, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
+import type { FileJob, FileOperation } from '../sandbox/files.js'
 import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
 import { HealthMonitor } from './health-monitor.js'
@@ -83,6 +84,7 @@ export class Lifecycle {
   async #start(container: Container): Promise<void> {
     const { record } = container
     clearTimeout(container.restartTimer)
+    await container.fileJobs.settled()
     let sandbox: Sandbox | undefined
     try {
       record.state.starting = true
@@ -361,6 +363,20 @@ export class Lifecycle {
     })
   }
 
+  // files --------------------------------------------------------------------------------------------------
+
+  /** Begins work on a container's files, whether it runs or not. A start or a removal waits for its end. */
+  openFiles(container: Container, operation: FileOperation): Promise<FileJob> {
+    return this.#lock.run(container.id, async () => {
+      const { record, sandbox } = container
+      if (record.state.status === 'removing' || record.state.status === 'dead') throw conflict(`container ${record.id} is marked for removal`)
+      if (container.isUp && sandbox) return container.fileJobs.add(await sandbox.files(operation))
+      const root = await this.parts.images.rootfs(record.imageId)
+      const spec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, undefined)
+      return container.fileJobs.add(await this.parts.drivers[record.isolation].files(spec, operation))
+    })
+  }
+
   // rename, remove -----------------------------------------------------------------------------------------
 
   rename(container: Container, name: string): Promise<void> {
@@ -413,6 +429,7 @@ export class Lifecycle {
   async #remove(container: Container): Promise<void> {
     const { record } = container
     if (record.state.status === 'dead') return
+    await container.fileJobs.settled()
     try {
       await this.parts.drivers[record.isolation].removeState({
         id: record.id,

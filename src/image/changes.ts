@@ -71,6 +71,41 @@ function exposedPorts(words: string[]): Record<string, object> {
   return ports
 }
 
+const units: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 }
+
+/** Go's time.ParseDuration, for what is not negative: '1m30s'. Nanoseconds. */
+function duration(flag: string, text: string): number {
+  if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(text)) throw badRequest(`time: invalid duration "${text}"`)
+  let sum = 0
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)) sum += Number(number) * units[unit!]!
+  if (sum < 1e6 && sum !== 0) throw badRequest(`Interval "${flag}" cannot be less than 1ms`)
+  return Math.round(sum)
+}
+
+const healthFlags = { interval: 'Interval', timeout: 'Timeout', 'start-period': 'StartPeriod', 'start-interval': 'StartInterval' } as const
+
+/** NONE, or [--interval=…] CMD command (Dockerfile reference, "HEALTHCHECK"). */
+function healthcheck(text: string): NonNullable<ImageConfig['Healthcheck']> {
+  const health: NonNullable<ImageConfig['Healthcheck']> = {}
+  let rest = text
+  for (let flag = /^--([a-z-]+)=(\S*)\s*/.exec(rest); flag; flag = /^--([a-z-]+)=(\S*)\s*/.exec(rest)) {
+    const [whole, name, value] = flag as unknown as [string, string, string]
+    if (name in healthFlags) health[healthFlags[name as keyof typeof healthFlags]] = duration(name, value)
+    else if (name === 'retries' && /^\d{1,9}$/.test(value)) health.Retries = Number(value)
+    else throw badRequest(`Unknown flag: ${name}`)
+    rest = rest.slice(whole.length)
+  }
+  const [, kind = '', command = ''] = /^(\S*)\s*([\s\S]*)$/.exec(rest) ?? []
+  if (kind.toUpperCase() === 'NONE') {
+    if (command !== '') throw badRequest('HEALTHCHECK NONE takes no arguments')
+    return { Test: ['NONE'] }
+  }
+  if (kind.toUpperCase() !== 'CMD') throw badRequest(`Unknown type "${kind.toUpperCase()}" in HEALTHCHECK (try CMD)`)
+  if (command === '') throw badRequest('Missing command after HEALTHCHECK CMD')
+  const words = jsonWords(command)
+  return { ...health, Test: words ? ['CMD', ...words] : ['CMD-SHELL', command] }
+}
+
 /** Applies one Dockerfile line, as `docker import --change` and `docker commit --change` take them. 400 for anything else. */
 export function applyChange(config: ImageConfig, line: string): void {
   const [, word = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*?)\s*$/.exec(line) ?? []
@@ -110,6 +145,9 @@ export function applyChange(config: ImageConfig, line: string): void {
       break
     case 'STOPSIGNAL':
       config.StopSignal = rest
+      break
+    case 'HEALTHCHECK':
+      config.Healthcheck = healthcheck(rest)
       break
     case 'ONBUILD':
       config.OnBuild = [...(config.OnBuild ?? []), rest]

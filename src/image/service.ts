@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import { notFound } from '../base/errors.js'
 import type { ErofsStore, LayerStore, Unpack } from '../storage/types.js'
+import { commitContainer } from './commit.js'
 import { ContentStore } from './content.js'
 import type { Digest } from './digest.js'
 import { BlobFetcher, type FetcherOptions } from './fetch.js'
@@ -18,7 +19,7 @@ import { search } from './registry/search.js'
 import type { RegistrySettings } from './registry/settings.js'
 import { save } from './save.js'
 import { ImageStore } from './store.js'
-import type { DistributionInfo, Image, ImageRoot, ImageService, ProgressMessage, RegistryAuth, SearchResult } from './types.js'
+import type { CommitOptions, DistributionInfo, Image, ImageRoot, ImageService, ProgressMessage, RegistryAuth, SearchResult } from './types.js'
 
 export interface ImageServiceOptions {
   /** Where images and blobs are kept: dataRoot/image. */
@@ -114,6 +115,10 @@ class DiskImageService implements ImageService {
 
   async import(tar: Readable, options: { repo?: string; tag?: string; message?: string; changes: string[]; platform?: string }): Promise<Image> {
     return this.image(await importTar(this.store, tar, options))
+  }
+
+  async commit(layer: Readable, options: CommitOptions): Promise<Image> {
+    return this.image(await commitContainer(this.store, layer, options))
   }
 
   async rootfs(imageId: string): Promise<ImageRoot> {

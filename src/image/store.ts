@@ -232,6 +232,13 @@ export class ImageStore {
     return gone
   }
 
+  /** What a new image on top of `id` begins with; also of one that is only held for its containers. */
+  async baseOf(id: Digest): Promise<{ document: ImageDocument; layers: Layer[] } | undefined> {
+    if ((await this.rootfs(id)) === undefined) return undefined
+    const { record, document } = (this.images.get(id) ?? this.held.get(id))!
+    return { document: structuredClone(document), layers: record.layers.map(({ diffId }) => this.layers.get(diffId)!) }
+  }
+
   /** The layers of an image, also of one that is only held; those that a host crash took are unpacked again from their blobs. */
   async rootfs(id: Digest): Promise<ImageRoot | undefined> {
     const stored = this.images.get(id) ?? this.held.get(id)

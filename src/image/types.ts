@@ -82,6 +82,20 @@ export interface ImageRoot {
   chainId: string
 }
 
+/** What `docker commit` makes of a container's writable layer. */
+export interface CommitOptions {
+  /** ID of the image that the container was made from. */
+  parent: string
+  config: ImageConfig
+  author: string
+  comment: string
+  /** The command that made the changes, for `docker history`. */
+  createdBy: string
+  /** '': the image gets no name. */
+  repo: string
+  tag: string
+}
+
 /** Everything the engine does with images. Errors are HullErrors in Docker's words. */
 export interface ImageService {
   /** By name ('busybox', 'repo:tag', 'repo@sha256:…'), by ID or by unambiguous ID prefix. 404 'No such image: …'. */
@@ -114,6 +128,8 @@ export interface ImageService {
   load(tar: Readable, options: { onProgress: (m: ProgressMessage) => void; signal?: AbortSignal }): Promise<Image[]>
   /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL). */
   import(tar: Readable, options: { repo?: string; tag?: string; message?: string; changes: string[]; platform?: string }): Promise<Image>
+  /** A container's changes (an OCI layer tar) on top of its image. */
+  commit(layer: Readable, options: CommitOptions): Promise<Image>
   /** Directories for overlayfs. Kept as long as the image or `hold`er exists. */
   rootfs(imageId: string): Promise<ImageRoot>
   /** Removes what no image refers to: interrupted unpacks, orphan layers and EROFS files. Called at start. `inUse`: chain ids of containers. */

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import type { FileJob, FileOperation } from './files.js'
 
 /** The two walls. Docker's HostConfig.Isolation, already resolved (`default` and `hyperv` never come this far). */
 export type Isolation = 'process' | 'vm'
@@ -199,6 +200,8 @@ export interface Sandbox {
   /** Resolves once, when the workload has ended and its log is complete. */
   readonly exited: Promise<ExitStatus>
   explain(): Promise<Facts[]>
+  /** Work on the container's files while it runs, as its own processes see them. 409 when they cannot be reached now. */
+  files(operation: FileOperation): Promise<FileJob>
   /** Frees all that the sandbox made in the kernel and in runDir; kills what still runs. Idempotent. The writable layer stays. */
   destroy(): Promise<void>
 }
@@ -224,6 +227,9 @@ export interface SandboxDriver {
   create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox>
   /** After a daemon restart: the sandbox if its supervisor or workload still exists or left an exit status, else undefined. */
   adopt(spec: WorkloadSpec): Promise<Sandbox | undefined>
+  /** Work on the files of a container that does not run (or never has). No sandbox of it exists until the job is done; {@link create} and
+   *  {@link removeState} end what is kept for the next such job. */
+  files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob>
   /** The container is being removed: frees its writable layer under stateDir. The sandbox is gone already. */
   removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void>
 }

@@ -11,7 +11,9 @@ import { locateRuntime, Runtime } from '../../oci/runtime.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import type { FileJob, FileOperation } from '../files.js'
 import { buildConfig, buildWall } from './build.js'
+import { filesOfStored } from './files.js'
 import { ProcessSandbox, releaseFiles } from './sandbox.js'
 import type { SnapshotStore } from './store.js'
 
@@ -27,6 +29,8 @@ export interface ProcessDriverOptions {
 /** The process isolation: OCI spec → conmon → crun (or another runtime). */
 export class ProcessDriver implements SandboxDriver {
   readonly isolation = 'process'
+  /** Overlays of containers that do not run, mounted for work on their files: how many jobs use each. */
+  readonly #mounted = new Map<string, number>()
 
   constructor(private readonly options: ProcessDriverOptions) {}
 
@@ -126,7 +130,10 @@ export class ProcessDriver implements SandboxDriver {
   }
 
   async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {
-    if (!existsSync(spec.runDir)) return undefined
+    if (!existsSync(spec.runDir)) {
+      while (this.options.snapshots.unmount(spec.id)); // work on its files that a daemon died in
+      return undefined
+    }
     const options = await this.#supervisedOptions(spec)
     const supervised = await Supervised.adopt(options)
     if (supervised) return new ProcessSandbox(spec, supervised, await cgroupOf(options.cgroupPath), this.options.snapshots, this.#socketDirectory)
@@ -134,6 +141,29 @@ export class ProcessDriver implements SandboxDriver {
     await Supervised.removeLeftovers(options)
     await releaseFiles(spec, this.options.snapshots)
     return undefined
+  }
+
+  async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
+    const { snapshots } = this.options
+    const snapshot = await snapshots.prepare(spec.id, spec.layers)
+    if (operation.op === 'layer' || operation.op === 'size' || operation.op === 'changes') return filesOfStored(spec, snapshot, operation)
+    const users = this.#mounted.get(spec.id) ?? 0
+    if (users === 0) {
+      while (snapshots.unmount(spec.id)); // left by a daemon that died
+      await snapshots.mount(snapshot)
+    }
+    this.#mounted.set(spec.id, (this.#mounted.get(spec.id) ?? 0) + 1)
+    const job = filesOfStored(spec, snapshot, operation)
+    const release = () => {
+      const left = (this.#mounted.get(spec.id) ?? 1) - 1
+      if (left > 0) return void this.#mounted.set(spec.id, left)
+      this.#mounted.delete(spec.id)
+      snapshots.unmount(spec.id)
+    }
+    // Before anyone else who waits for the job learns of its end.
+    const done = job.done.finally(release)
+    done.catch(() => {})
+    return { ...job, done }
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {

@@ -6,7 +6,9 @@ import type { Supervised } from '../../oci/conmon.js'
 import { execInContainer } from '../../oci/exec.js'
 import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { buildExecProcess } from './build.js'
+import type { FileJob, FileOperation } from '../files.js'
 import { explainProcess } from './explain.js'
+import { filesOfRunning, filesOfStored } from './files.js'
 import { processStats } from './stats.js'
 import type { SnapshotStore } from './store.js'
 import { topOf } from './top.js'
@@ -93,6 +95,19 @@ export class ProcessSandbox implements Sandbox {
   async explain(): Promise<Facts[]> {
     const { program } = this.supervised.runtime
     return explainProcess({ pid: this.pid, conmonPid: this.supervised.conmonPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup })
+  }
+
+  async files(operation: FileOperation): Promise<FileJob> {
+    if (operation.op === 'stat' || operation.op === 'get' || operation.op === 'put') {
+      const job = await filesOfRunning(this.pid, () => this.supervised.isRunning(), operation)
+      if (job) return job
+      throw conflict(`container ${this.id} is not running`)
+    }
+    const freeze = operation.op === 'layer' && operation.freeze
+    if (freeze) await this.cgroup.freeze(true)
+    const job = filesOfStored(this.spec, this.snapshots.paths(this.spec.id, this.spec.layers), operation)
+    if (freeze) void job.done.catch(() => {}).then(() => this.cgroup.freeze(false)).catch(() => {}) // it has ended meanwhile
+    return job
   }
 
   destroy(): Promise<void> {

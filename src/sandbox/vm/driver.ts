@@ -1,7 +1,7 @@
 import { closeSync, existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
@@ -10,11 +10,13 @@ import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { Runtime } from '../../oci/runtime.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import type { FileJob, FileOperation } from '../files.js'
 import { hypervisorVersion } from './explain.js'
-import { configFrames, runFrames } from './guestspec.js'
+import { configFrames, holdFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
+import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
 import { VmSandbox } from './sandbox.js'
@@ -69,10 +71,22 @@ export class VmDriver implements SandboxDriver {
   private readonly jails: string
   /** Jail roots of VMs that live, by container id. */
   private readonly live = new Map<string, string>()
+  private readonly maintenance: Maintenance
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
   constructor(private readonly options: VmDriverOptions) {
     this.jails = join(options.dataRoot, 'vm')
+    this.maintenance = new Maintenance(join(options.execRoot, 'files'), async (spec) => {
+      await this.removeLeftover(spec.runDir)
+      const sandbox = await this.build(spec, undefined, holdFrames())
+      try {
+        await sandbox.start()
+        return sandbox
+      } catch (error) {
+        await sandbox.destroy()
+        throw error
+      }
+    })
     this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
   }
 
@@ -119,14 +133,15 @@ export class VmDriver implements SandboxDriver {
 
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
     try {
-      return await this.build(spec, attachments.tapFd)
+      await this.maintenance.end(spec.id)
+      return await this.build(spec, attachments.tapFd, runFrames(spec, capabilitiesFor(spec, spec.privileged)))
     } finally {
       // Ours in any case: the VMM has its own copy, or there is none.
       if (attachments.tapFd !== undefined) closeSync(attachments.tapFd)
     }
   }
 
-  private async build(spec: WorkloadSpec, tapFd: number | undefined): Promise<Sandbox> {
+  private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
     const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { accelerator } = choice
@@ -138,7 +153,7 @@ export class VmDriver implements SandboxDriver {
       const size = sizeVm(spec.resources, accelerator, availableParallelism())
       const frames = {
         'config.frames': configFrames(spec, size.guestMemory),
-        'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)),
+        'run.frames': run,
       }
       // All to their end, before anything is undone.
       const [image, disk, directory] = await Promise.allSettled([
@@ -172,6 +187,7 @@ export class VmDriver implements SandboxDriver {
   }
 
   async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {
+    await this.removeLeftover(maintenanceSpec(spec, this.maintenance.directory).runDir)
     if (!existsSync(spec.runDir)) return undefined
     const record = await readRecord(spec.runDir)
     const options = await this.supervisedOptions(spec, record?.cgroupsPath)
@@ -188,9 +204,31 @@ export class VmDriver implements SandboxDriver {
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+    await this.maintenance.end(spec.id)
     await removeRunDirectory(spec.runDir)
     await this.options.removeDisk(spec)
     await rm(uidFile(spec.stateDir), { force: true })
+  }
+
+  async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
+    if (operation.op === 'size') return sizeOnHost(join(spec.stateDir, 'disk.img'))
+    return this.maintenance.files(spec, operation)
+  }
+
+  /** Ends a maintenance machine that a daemon left behind when it died. */
+  private async removeLeftover(runDir: string): Promise<void> {
+    if (!existsSync(runDir)) return
+    const record = await readRecord(runDir)
+    const id = basename(runDir)
+    const options = await this.supervisedOptions({ ...leftoverSpec, id, runDir }, record?.cgroupsPath)
+    const supervised = record && (await Supervised.adopt(options))
+    await (supervised ? supervised.destroy() : Supervised.removeLeftovers(options))
+    await removeRunDirectory(runDir)
+  }
+
+  /** Halts what was booted for work on files: the daemon ends. */
+  endMaintenance(): Promise<void> {
+    return this.maintenance.endAll()
   }
 
   private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<VmSandbox> {
@@ -209,7 +247,7 @@ export class VmDriver implements SandboxDriver {
     await removeRunDirectory(spec.runDir)
   }
 
-  private async supervisedOptions(spec: WorkloadSpec, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
+  private async supervisedOptions(spec: Pick<WorkloadSpec, 'id' | 'runDir' | 'logPath' | 'openStdin' | 'stdinOnce' | 'process' | 'cgroupParent'>, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
     return {
       id: spec.id,
       runDir: spec.runDir,
@@ -257,6 +295,11 @@ export class VmDriver implements SandboxDriver {
     const { jailRoot } = await this.prepare()
     await collectJailRoots(this.jails, new Set([jailRoot, ...this.live.values()]))
   }
+}
+
+/** What of a spec the supervisor of a maintenance machine had; see maintenanceSpec. */
+const leftoverSpec = {
+  logPath: '', openStdin: false, stdinOnce: false, cgroupParent: '', process: { args: ['hold'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
 }
 
 /** Every capability: the guest's kernel can give what this daemon may lack, and what is given there reaches no further than the guest. */

@@ -107,6 +107,11 @@ export function runFrames(spec: WorkloadSpec, capabilities: readonly string[]): 
   return encodeFrames(FrameType.RUN, 1, encodeText(processEntries(spec.process, mainContext(spec, capabilities))))
 }
 
+/** run.frames of a machine without a workload: its main process only waits (guest/PROTOCOL.md, "Files"). */
+export function holdFrames(): Buffer {
+  return encodeFrames(FrameType.RUN, 1, encodeText([['builtin', 'files'], ['arg', 'hold']]))
+}
+
 /** What the main process gets from its container. */
 export function mainContext(spec: WorkloadSpec, capabilities: readonly string[]): ProcessContext {
   return {

@@ -6,8 +6,10 @@ import { attachConmon } from '../../host/streams.js'
 import type { Supervised } from '../../oci/conmon.js'
 import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
+import type { FileJob, FileOperation } from '../files.js'
 import { execError, startError } from './errors.js'
 import { explainVm } from './explain.js'
+import { guestFiles } from './files.js'
 import { processEntries } from './guestspec.js'
 import { LinkClosed } from './link.js'
 import { formatPs, parseProcesses } from './ps.js'
@@ -180,6 +182,17 @@ export class VmSandbox implements Sandbox {
       throw internal(`cannot list the processes of ${this.id}: ${messageOf(error)}`, error)
     }
     return formatPs(parseProcesses(answer), psArgs, { now: Date.now() / 1000, memory: this.record.ram / 1024 })
+  }
+
+  async files(operation: FileOperation): Promise<FileJob> {
+    // The guest would do the work, and it stands still.
+    if (!this.ended && (await this.frozen())) throw conflict(`container ${this.id} is paused: unpause the virtual machine first`)
+    try {
+      return await guestFiles(this.client, operation)
+    } catch (error) {
+      if (error instanceof LinkClosed || (error instanceof StartFailure && error.message === NOT_RUNNING)) throw conflict(`container ${this.id} is not running`, error)
+      throw internal(messageOf(error), error)
+    }
   }
 
   explain(): Promise<Facts[]> {

@@ -1,0 +1,30 @@
+import type { FileJob } from '../sandbox/files.js'
+
+/** Milliseconds that a start or a removal waits for `docker cp` and the like before it ends them. */
+const PATIENCE = 10_000
+
+/**
+ * The work that goes on on one container's files. Its writable layer must not be in use twice (by an overlay or a virtual machine that a job made
+ * and by the container itself), so what makes or removes the container waits here first.
+ */
+export class FileJobs {
+  readonly #jobs = new Set<FileJob>()
+
+  add(job: FileJob): FileJob {
+    this.#jobs.add(job)
+    const gone = () => this.#jobs.delete(job)
+    job.done.then(gone, gone)
+    return job
+  }
+
+  /** Resolves when none is left; those that take too long are ended. */
+  async settled(): Promise<void> {
+    if (this.#jobs.size === 0) return
+    const all = Promise.allSettled([...this.#jobs].map((job) => job.done))
+    const timer = setTimeout(() => {
+      for (const job of this.#jobs) job.cancel()
+    }, PATIENCE)
+    await all
+    clearTimeout(timer)
+  }
+}

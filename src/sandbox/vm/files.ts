@@ -1,0 +1,32 @@
+import { once } from 'node:events'
+import { fileArguments, fileJob, splitFrames, type FileJob, type FileOperation } from '../files.js'
+import type { VmClient } from './client.js'
+import type { TextEntry } from './protocol.js'
+
+const SIGKILL = 9
+
+/** EXEC of the guest's own hull-files (guest/PROTOCOL.md, "Files"). */
+export function filesEntries(operation: FileOperation): TextEntry[] {
+  return [
+    ['builtin', 'files'],
+    ['stdin', '1'],
+    ['freeze', operation.op === 'layer' && operation.freeze ? '1' : '0'],
+    ...fileArguments(operation).map((arg) => ['arg', arg] as const),
+  ]
+}
+
+/** Runs hull-files in a guest, with an exec session's streams. */
+export async function guestFiles(client: VmClient, operation: FileOperation): Promise<FileJob> {
+  const session = await client.exec(filesEntries(operation), { tty: false, stdin: true, detach: false })
+  const { stdout, stderr } = splitFrames(session.duplex)
+  const said = once(stderr, 'end') // after all of both streams
+  const kill = () => {
+    session.signal(SIGKILL).catch(() => {})
+    session.duplex.destroy()
+  }
+  const ended = session.exited.then(async (code) => {
+    await said
+    return `exit code ${code}`
+  })
+  return fileJob({ stdin: session.duplex, stdout, stderr, ended, kill }, operation)
+}

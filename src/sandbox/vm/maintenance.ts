@@ -1,0 +1,120 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { codeOf, messageOf } from '../../base/errors.js'
+import { log } from '../../base/log.js'
+import type { FileJob, FileOperation } from '../files.js'
+import type { WorkloadSpec } from '../types.js'
+import type { VmSandbox } from './sandbox.js'
+
+/** Milliseconds that a machine is kept for the next job: `docker cp` asks twice, a user often once more. */
+const LINGER = 3000
+/** Milliseconds that a guest gets to write its disk and end. */
+const HALT_GRACE = 5000
+const SIGTERM = 15
+
+interface Machine {
+  sandbox: Promise<VmSandbox>
+  jobs: number
+  timer: NodeJS.Timeout | undefined
+}
+
+/** What a maintenance machine is made from: the container's disk and image; no workload, no network, no mounts, no log, a cgroup and directory of its own. */
+export function maintenanceSpec(spec: WorkloadSpec, directory: string): WorkloadSpec {
+  const id = `${spec.id.slice(0, 58)}-files`
+  return {
+    ...spec,
+    id,
+    process: { args: ['hold'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
+    openStdin: false,
+    stdinOnce: false,
+    mounts: [],
+    network: { mode: 'none' },
+    init: false,
+    sysctls: {},
+    resources: {
+      memory: 0, memorySwap: 0, memoryReservation: 0, nanoCpus: 0, cpuShares: 0, cpuPeriod: 0, cpuQuota: 0, cpusetCpus: '', cpusetMems: '', pidsLimit: 0,
+      ulimits: [], oomKillDisable: false, oomScoreAdj: 0, blkioWeight: 0,
+    },
+    logPath: '',
+    runDir: join(directory, id),
+  }
+}
+
+/**
+ * Work on the files of virtual machines that do not run. Their disk was written by a guest: the host's kernel never mounts it. A machine of the
+ * same image and disk is booted without the workload, does the work inside, and is halted when nobody has asked it for a while.
+ */
+export class Maintenance {
+  readonly #machines = new Map<string, Machine>()
+
+  constructor(
+    /** Run directories, below the exec root. */
+    readonly directory: string,
+    private readonly boot: (spec: WorkloadSpec) => Promise<VmSandbox>,
+  ) {}
+
+  async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
+    let machine = this.#machines.get(spec.id)
+    if (!machine) {
+      machine = { sandbox: this.boot(maintenanceSpec(spec, this.directory)), jobs: 0, timer: undefined }
+      this.#machines.set(spec.id, machine)
+    }
+    const used = machine
+    clearTimeout(used.timer)
+    used.jobs++
+    try {
+      const job = await (await used.sandbox).files(operation)
+      const done = job.done.finally(() => this.#release(spec.id, used))
+      done.catch(() => {})
+      return { ...job, done }
+    } catch (error) {
+      used.jobs--
+      if (used.jobs === 0) await this.end(spec.id)
+      throw error
+    }
+  }
+
+  #release(id: string, machine: Machine): void {
+    machine.jobs--
+    if (machine.jobs > 0) return
+    machine.timer = setTimeout(() => {
+      this.end(id).catch((error: unknown) => log.error('cannot end a maintenance machine', { id, error: messageOf(error) }))
+    }, LINGER)
+  }
+
+  /** Halts the machine, if there is one; resolves when the disk is free. */
+  async end(id: string): Promise<void> {
+    const machine = this.#machines.get(id)
+    if (!machine) return
+    clearTimeout(machine.timer)
+    this.#machines.delete(id)
+    const sandbox = await machine.sandbox.catch(() => undefined) // what a failed boot made is gone already
+    if (!sandbox) return
+    await sandbox.signal(SIGTERM).catch(() => false)
+    let timer: NodeJS.Timeout | undefined
+    await Promise.race([sandbox.exited, new Promise((resolve) => (timer = setTimeout(resolve, HALT_GRACE)))])
+    clearTimeout(timer)
+    await sandbox.destroy()
+  }
+
+  /** Halts all, for the daemon's end: nothing would use them. */
+  async endAll(): Promise<void> {
+    await Promise.allSettled([...this.#machines.keys()].map((id) => this.end(id)))
+  }
+}
+
+/** A disk's size as the host sees it, for a machine that does not run: booting one to add up its files would be too dear for `docker ps -s`. */
+export async function sizeOnHost(disk: string): Promise<FileJob> {
+  const size = await stat(disk).then(
+    (st) => st.blocks * 512,
+    (error: unknown) => {
+      if (codeOf(error) === 'ENOENT') return 0 // never started
+      throw error
+    },
+  )
+  const output = new PassThrough()
+  output.end()
+  const input = new PassThrough()
+  return { head: Promise.resolve(undefined), output, input, done: Promise.resolve({ size }), cancel: () => {} }
+}

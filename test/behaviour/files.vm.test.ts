@@ -1,0 +1,3 @@
+import { defineFiles } from './suites/files.js'
+
+defineFiles('vm')
