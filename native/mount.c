@@ -136,11 +136,53 @@ static napi_value js_mount_setattr(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+struct idmap_task {
+  struct task task;
+  char *source, *target, *userns;
+  int64_t set;
+};
+
+static void idmap_drop(struct task *task) {
+  struct idmap_task *self = (struct idmap_task *)task;
+  free(self->source);
+  free(self->target);
+  free(self->userns);
+}
+
+/* A bind mount whose owners are seen through a user namespace (mount_setattr(2), MOUNT_ATTR_IDMAP): only a mount that nobody has seen may become one,
+ * hence the detached clone. */
+static void idmap_run(struct task *task) {
+  struct idmap_task *self = (struct idmap_task *)task;
+  AUTO_CLOSE userns = open(self->userns, O_RDONLY | O_CLOEXEC);
+  if (userns < 0) return task_fail(task, errno, "open", self->userns);
+  AUTO_CLOSE tree = (int)syscall(SYS_open_tree, AT_FDCWD, self->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+  if (tree < 0) return task_fail(task, errno, "open_tree", self->source);
+  struct mount_attr attributes = {.attr_set = (uint64_t)self->set | MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
+  if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0)
+    return task_fail(task, errno, "mount_setattr", self->source);
+  if (syscall(SYS_move_mount, tree, "", AT_FDCWD, self->target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+    task_fail(task, errno, "move_mount", self->target);
+}
+
+static napi_value js_idmap_mount(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  if (!arg_all(env, info, 4, argv)) return NULL;
+  struct idmap_task *self = task_new(env, sizeof *self, idmap_run, idmap_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "source", &self->source) || !arg_string(env, argv[1], "target", &self->target) ||
+      !arg_string(env, argv[2], "userns", &self->userns) || !arg_integer(env, argv[3], "set", 0, UINT32_MAX, &self->set)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
 bool mount_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {{"mount", js_mount},
                                               {"mountAt", js_mount_at},
                                               {"umount", js_umount},
                                               {"umountAsync", js_umount_async},
-                                              {"mountSetattr", js_mount_setattr}};
+                                              {"mountSetattr", js_mount_setattr},
+                                              {"idmapMount", js_idmap_mount}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

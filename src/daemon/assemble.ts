@@ -8,13 +8,16 @@ import { ContainerRegistry } from '../engine/registry.js'
 import { ContainerStore } from '../engine/store.js'
 import { hostFacts } from '../host/facts.js'
 import { defaultSettings } from '../image/registry/settings.js'
+import { ensureUserns, usernsPath } from '../host/userns.js'
 import { openImageService } from '../image/service.js'
 import { BridgeNetwork } from '../network/bridge.js'
+import type { NamespaceOwners } from '../network/slots.js'
 import { locateRuntime } from '../oci/runtime.js'
 import { ProcessDriver } from '../sandbox/process/driver.js'
 import { VmDriver } from '../sandbox/vm/driver.js'
 import { openStorage } from '../storage/storage.js'
 import type { DaemonFlags } from './flags.js'
+import { checkRemap, resolveRemap } from './userns-remap.js'
 
 /** Built by `make`; lies beside dist/ and src/. */
 const guestDir = fileURLToPath(new URL('../../build/guest', import.meta.url))
@@ -38,7 +41,7 @@ async function installedRuntimes(): Promise<Record<string, { path: string; versi
 }
 
 /** The network of a daemon with these flags. */
-export function networkOf(flags: DaemonFlags): BridgeNetwork {
+export function networkOf(flags: DaemonFlags, owners?: NamespaceOwners): BridgeNetwork {
   return new BridgeNetwork({
     bridgeName: flags.bridge,
     ...(flags.bip ? { bip: flags.bip } : {}),
@@ -46,6 +49,7 @@ export function networkOf(flags: DaemonFlags): BridgeNetwork {
     stateDir: join(flags.dataRoot, 'network'),
     runDir: join(flags.execRoot, 'netns'),
     poolSize: networkPool,
+    ...(owners ? { owners } : {}),
   })
 }
 
@@ -60,6 +64,9 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     mkdir(join(execRoot, 'containers'), { recursive: true, mode: 0o711 }),
   ])
   const defaultRuntime = await locateRuntime(flags.defaultRuntime)
+  const idMap = flags.usernsRemap ? await resolveRemap(flags.usernsRemap) : undefined
+  if (idMap) await checkRemap(idMap, dataRoot, execRoot)
+  const registry = new ContainerRegistry()
   const exitDir = join(execRoot, 'exits')
   const processDriver = new ProcessDriver({ execRoot, snapshots: storage.snapshots, cgroupParent: flags.cgroupParent })
   const vmDriver = new VmDriver({
@@ -81,9 +88,16 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   })
   return new HullEngine({
     store: new ContainerStore(join(dataRoot, 'containers')),
-    registry: new ContainerRegistry(),
+    registry,
     images,
-    network: networkOf(flags),
+    network: networkOf(flags, {
+      poolOwner: idMap ? usernsPath(execRoot, idMap) : '',
+      ownerOf: async (id) => {
+        const map = registry.find(id)?.record.idMap
+        return map ? ensureUserns(execRoot, map) : ''
+      },
+    }),
+    ...(idMap ? { idMap } : {}),
     drivers: { process: processDriver, vm: vmDriver },
     events: new EventBus(),
     volumeStore: storage.volumes,

@@ -19,7 +19,7 @@ export interface DaemonFlags {
   bip: string
   bridge: string
   mtu: number
-  /** '' off; 'default' or 'USER[:GROUP]' as in /etc/subuid. */
+  /** '' off; 'default', or 'USER[:GROUP]' by name or number as in /etc/subuid. For process isolation. */
   usernsRemap: string
   logLevel: Level
   /** Registries without a valid certificate, or without TLS: 'host:port' or CIDR. */
@@ -42,6 +42,7 @@ const usage = `Usage: hull daemon [OPTIONS]
       --bip CIDR                  Address and subnet of the bridge (default: a free one, then kept)
       --bridge NAME               Name of the bridge that this daemon makes (default hull0, or one derived from the data root)
       --mtu N                     MTU of the bridge (default 1500)
+      --userns-remap WHO          Containers' ids are other ids on the host: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
@@ -102,8 +103,6 @@ export function parseFlags(argv: string[]): DaemonFlags {
   if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error') {
     throw new UsageError(`--log-level ${level}: want debug, info, warn or error`)
   }
-  // Taken and not done would be a wall that is weaker than its name.
-  if (values['userns-remap']) throw new UsageError('--userns-remap is not supported by Hull yet')
   const insecureRegistries = (values['insecure-registry'] ?? []).map((text) => {
     try {
       return checkInsecureRegistry(text)

@@ -8,6 +8,7 @@ import { messageOf } from '../base/errors.js'
 import { log, setLogLevel } from '../base/log.js'
 import { removeCgroup } from '../oci/cgroups.js'
 import { native } from '../host/native.js'
+import { releaseAllUserns } from '../host/userns.js'
 import { assembleEngine, networkOf } from './assemble.js'
 import { type DaemonFlags, parseFlags, UsageError } from './flags.js'
 import { listenUnix } from './sockets.js'
@@ -28,6 +29,7 @@ async function versionInfo() {
 /** Deletes what a daemon leaves in the kernel on purpose when it stops, so that workloads go on. */
 async function cleanUp(flags: DaemonFlags): Promise<void> {
   await networkOf(flags).stop(true)
+  await releaseAllUserns(flags.execRoot)
   await removeCgroup(flags.cgroupParent)
 }
 

@@ -1,5 +1,6 @@
 import { cpus } from 'node:os'
 import { badRequest, notImplemented } from '../base/errors.js'
+import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { CreateContainerRequest, HostConfig } from './api-types.js'
 
@@ -66,6 +67,18 @@ export function checkResources(host: HostConfig): void {
       throw badRequest(`ulimit soft limit must be less than or equal to hard limit: ${Name}: ${Soft} > ${Hard}`)
     }
   }
+}
+
+/**
+ * The ids of a container's user namespace: the daemon's (--userns-remap), unless it has `--userns host`. 400 in Docker's words for what a user namespace
+ * would make meaningless (moby daemon_unix.go, verifyPlatformContainerSettings).
+ */
+export function idMapOf(host: HostConfig, daemon: IdMap | undefined): IdMap | undefined {
+  if (!daemon || host.UsernsMode === 'host') return undefined
+  if (host.Privileged) throw badRequest('privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode')
+  if (host.NetworkMode === 'host') throw badRequest("cannot share the host's network namespace when user namespaces are enabled")
+  if (host.PidMode === 'host') throw badRequest('cannot share the host PID namespace when user namespaces are enabled')
+  return daemon
 }
 
 /** What --security-opt said. */

@@ -1,3 +1,4 @@
+import type { IdMap } from '../host/subid.js'
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
@@ -23,8 +24,8 @@ import type {
   UpdateContainerRequest,
   WaitCondition,
 } from './api-types.js'
-import { checkResources, ignoredWarnings, parseSecurityOptions, refuseUnsupported } from './checks.js'
 import { commitImage } from './commit.js'
+import { checkResources, idMapOf, ignoredWarnings, parseSecurityOptions, refuseUnsupported } from './checks.js'
 import type { Container } from './container.js'
 import type { Lifecycle, LifecycleParts } from './lifecycle.js'
 import { filterContainers, matchLabels } from './list.js'
@@ -42,6 +43,8 @@ export interface ContainersOptions {
   defaultIsolation: Isolation
   dataRoot: string
   ids: ReturnType<typeof networkIds>
+  /** --userns-remap; absent: off. */
+  idMap?: IdMap
   makeContainer: (record: ContainerRecord) => Container
 }
 
@@ -74,6 +77,7 @@ export class Containers implements ContainerEngine {
     refuseUnsupported(request, isolation)
     checkResources(request.hostConfig)
     parseSecurityOptions(request.hostConfig.SecurityOpt, request.hostConfig.Privileged)
+    const idMap = isolation === 'process' ? idMapOf(request.hostConfig, this.options.idMap) : undefined
     const config = mergeConfig(request.config, image.config)
     const driver = parts.drivers[isolation]
     const id = randomBytes(32).toString('hex')
@@ -85,6 +89,7 @@ export class Containers implements ContainerEngine {
       imageId: image.id,
       imageRef: request.config.Image,
       isolation,
+      ...(idMap ? { idMap } : {}),
       config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' ? '' : id.slice(0, 12)) },
       hostConfig: request.hostConfig,
       ports: this.#publishedPorts(request, config.ExposedPorts),

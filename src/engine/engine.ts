@@ -43,6 +43,7 @@ export class HullEngine implements Engine {
       defaultIsolation: options.defaultIsolation,
       dataRoot: options.dataRoot,
       ids,
+      ...(options.idMap ? { idMap: options.idMap } : {}),
       makeContainer: (record) => this.#make(record),
     })
     this.execs = new Execs(options.registry, this.#lifecycle)

@@ -20,6 +20,11 @@ export class ContainerRegistry {
     return [...this.#byId.values()]
   }
 
+  /** By full ID. */
+  find(id: string): Container | undefined {
+    return this.#byId.get(id)
+  }
+
   /** By full ID, by name, then by unambiguous prefix, in Docker's order. 404 / 400 otherwise. */
   get(reference: string): Container {
     const exact = this.#byId.get(reference)

@@ -183,6 +183,7 @@ export async function workloadSpec(
       hostname: `${hostname}\n`,
       resolvConf: await resolvConf(host, mode),
     },
+    ...(record.idMap ? { idMap: record.idMap } : {}),
     runtime: host.Runtime || (record.isolation === 'process' ? paths.defaultRuntime : ''),
     maskedPaths: host.MaskedPaths ?? (host.Privileged ? [] : maskedPaths),
     readonlyPaths: host.ReadonlyPaths ?? (host.Privileged ? [] : readonlyPaths),

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { messageOf } from '../base/errors.js'
 import { writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
+import type { IdMap } from '../host/subid.js'
 import type { Endpoint } from '../network/types.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { ContainerConfig, HostConfig, PublishedPort } from './api-types.js'
@@ -19,6 +20,8 @@ export interface ContainerRecord {
   /** As the user named the image. */
   imageRef: string
   isolation: Isolation
+  /** --userns-remap at the time of its creation: its files on disk have these ids for good. */
+  idMap?: IdMap
   /** Merged with the image's. */
   config: ContainerConfig
   hostConfig: HostConfig

@@ -1,3 +1,4 @@
+import type { IdMap } from '../host/subid.js'
 import { randomUUID } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { arch, cpus, hostname, release, totalmem } from 'node:os'
@@ -22,6 +23,8 @@ import { matchLabels } from './list.js'
 
 /** What the daemon knows of itself and its host. */
 export interface SystemOptions {
+  /** --userns-remap; absent: off. */
+  idMap?: IdMap
   dataRoot: string
   defaultIsolation: Isolation
   defaultRuntime: string
@@ -109,7 +112,7 @@ export class System implements SystemEngine {
       runtimes: options.runtimes,
       defaultRuntime: options.defaultRuntime,
       defaultIsolation: options.defaultIsolation,
-      securityOptions: ['name=seccomp,profile=builtin', 'name=cgroupns'],
+      securityOptions: ['name=seccomp,profile=builtin', ...(options.idMap ? ['name=userns'] : []), 'name=cgroupns'],
       networkPlugins: ['bridge', 'host', 'null'],
       components: options.components,
       insecureRegistries: ['127.0.0.0/8', '::1/128', ...options.insecureRegistries],

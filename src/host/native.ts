@@ -20,6 +20,16 @@ export interface Native {
   /** mount_setattr(2): MOUNT_ATTR_* bits to set and to clear, on `target` alone or on all mounts below it too. */
   mountSetattr(target: string, set: number, clear: number, recursive: boolean): void
 
+  /** A detached clone of the directory `source`, idmapped by the user namespace file `userns` (mount_setattr(2), MOUNT_ATTR_IDMAP) with the
+   *  MOUNT_ATTR_* bits `set`, mounted on `target`. */
+  idmapMount(source: string, target: string, userns: string, set: number): Promise<void>
+
+  // user namespaces ---------------------------------------------------------------------------------------
+  /** A new user namespace with these lines of uid_map and gid_map, kept alive by a bind mount on `path` (the file is made). {@link netnsDelete} frees it. */
+  usernsCreate(path: string, uids: string, gids: string): Promise<void>
+  /** {@link netnsCreate}, owned by the user namespace that is mounted on the file `userns`. */
+  netnsCreateOwned(path: string, userns: string): Promise<void>
+
   // paths below a root that somebody else controls --------------------------------------------------------
   /** openat2(2) of `path` with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS against the directory `root`: symbolic links
    *  resolve as they would after chroot(root). Returns the descriptor. */

@@ -14,7 +14,7 @@ import { namesOf, type Names } from './names.js'
 import { Nft } from './nft.js'
 import { addCommands, chainNames, deleteCommands, elementsOf, hasElements, tableText } from './nftText.js'
 import { checkBinding, PortAllocator } from './ports.js'
-import { SlotPool, tapName } from './slots.js'
+import { type NamespaceOwners, SlotPool, tapName } from './slots.js'
 import { chooseSubnet, saveSubnet } from './subnet.js'
 import type { BridgeInfo, Endpoint, NetworkManager, PortBinding } from './types.js'
 
@@ -32,6 +32,8 @@ export interface BridgeNetworkOptions {
   runDir: string
   /** Ready namespaces that are kept; 0: none. */
   poolSize: number
+  /** User namespaces that own the containers' network namespaces (--userns-remap). */
+  owners?: NamespaceOwners
 }
 
 /** What is known of a container's place. */
@@ -69,7 +71,7 @@ export class BridgeNetwork implements NetworkManager {
   constructor(readonly options: BridgeNetworkOptions) {
     this.#names = namesOf(options.bridgeName)
     if (!Number.isInteger(options.mtu) || options.mtu < 68 || options.mtu > 65535) throw badRequest(`invalid mtu: ${options.mtu}`)
-    this.#slots = new SlotPool({ names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize })
+    this.#slots = new SlotPool({ names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize, ...(options.owners ? { owners: options.owners } : {}) })
     this.bridge = { name: options.bridgeName, subnet: '', gateway: '', mtu: options.mtu }
   }
 

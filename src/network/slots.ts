@@ -4,6 +4,7 @@ import { codeOf } from '../base/errors.js'
 import { log } from '../base/log.js'
 import { createVeth, deleteLink, listLinks } from '../host/link.js'
 import { createNetns, deleteNetns } from '../host/netns.js'
+import { createOwnedNetns } from '../host/userns.js'
 import { disableIPv6 } from './kernel.js'
 import { randomSuffix, type Names } from './names.js'
 
@@ -14,6 +15,14 @@ export interface Slot {
   netnsPath: string
 }
 
+/** Whose the network namespaces are: a user namespace (its file), '' for the host's. Root of another one could not use its own network. */
+export interface NamespaceOwners {
+  /** Of the namespaces that are made ahead. */
+  poolOwner: string
+  /** Of one container's. */
+  ownerOf: (containerId: string) => Promise<string>
+}
+
 /** Options of {@link SlotPool}. */
 export interface SlotPoolOptions {
   names: Names
@@ -21,6 +30,8 @@ export interface SlotPoolOptions {
   mtu: number
   /** Ready slots with a veth that are kept; half as many isolated ones. 0: made when asked for. */
   size: number
+  /** Default: the host's user namespace owns all. */
+  owners?: NamespaceOwners
 }
 
 type Kind = 's' | 'i'
@@ -44,6 +55,10 @@ export class SlotPool {
   #filling: Promise<void> = Promise.resolve()
 
   constructor(readonly options: SlotPoolOptions) {}
+
+  get #poolOwner(): string {
+    return this.options.owners?.poolOwner ?? ''
+  }
 
   get #owners(): string {
     return join(this.options.runDir, ownersFolder)
@@ -71,7 +86,8 @@ export class SlotPool {
 
   /** A namespace with `eth0` that is a port of the bridge ('s'), or one with only `lo` ('i'), now `containerId`'s. */
   async take(containerId: string, kind: Kind): Promise<Slot> {
-    const slot = this.#ready[kind].shift() ?? (await this.#create(kind))
+    const owner = (await this.options.owners?.ownerOf(containerId)) ?? ''
+    const slot = (owner === this.#poolOwner ? this.#ready[kind].shift() : undefined) ?? (await this.#create(kind, owner))
     this.#schedule(refillDelayMs)
     try {
       await this.#own(slot, containerId)
@@ -128,7 +144,7 @@ export class SlotPool {
   async #fill(): Promise<void> {
     for (let kind = this.#lacking(); kind && this.#running; kind = this.#lacking()) {
       try {
-        this.#ready[kind].push(await this.#create(kind))
+        this.#ready[kind].push(await this.#create(kind, this.#poolOwner))
       } catch (error) {
         log.warn('network: cannot make a namespace ahead', { error })
         await new Promise((resolve) => setTimeout(resolve, retryDelayMs).unref())
@@ -137,12 +153,12 @@ export class SlotPool {
     }
   }
 
-  async #create(kind: Kind): Promise<Slot> {
+  async #create(kind: Kind, owner: string): Promise<Slot> {
     const { names, runDir, mtu } = this.options
     const suffix = randomSuffix()
     const slot: Slot = { name: kind + suffix, netnsPath: join(runDir, kind + suffix) }
     try {
-      await createNetns(slot.netnsPath)
+      await (owner === '' ? createNetns(slot.netnsPath) : createOwnedNetns(slot.netnsPath, owner))
       if (kind === 's') {
         const veth = names.vethPrefix + suffix
         await createVeth({ name: veth, peer: 'eth0', netns: slot.netnsPath, mtu, bridge: names.bridge })

@@ -80,13 +80,18 @@ export function buildMounts(options: {
   init: string | undefined
   shmSize: number
   writableSystem: boolean
+  /** Volumes are seen through the container's user namespace: on disk their files have the container's own ids, whoever else mounts them. */
+  mapVolumes?: boolean
   /** Kernel and runtime know `rro`. */
   recursiveReadOnly: boolean
 }): OciMount[] {
   for (const { target } of options.mounts) {
     if (!target.startsWith('/') || depth(target) === 0 || target.split('/').includes('..')) throw badRequest(`invalid mount target ${JSON.stringify(target)}: want an absolute path other than /`)
   }
-  const own = options.mounts.map((mount) => toOci(mount, options.recursiveReadOnly))
+  const own = options.mounts.map((mount) => {
+    const oci = toOci(mount, options.recursiveReadOnly)
+    return options.mapVolumes && mount.type === 'volume' ? { ...oci, options: [...(oci.options ?? []), 'idmap'] } : oci
+  })
   const targets = new Set(own.map((mount) => `/${mount.destination.split('/').filter(Boolean).join('/')}`))
   // Who replaces /sys or /dev means all of it (moby oci_linux.go withMounts): what we would mount below goes as well, but not /dev's.
   const replaced = (target: string) => targets.has(target) || (targets.has('/sys') && target.startsWith('/sys/'))

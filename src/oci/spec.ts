@@ -23,6 +23,13 @@ export interface ProcessInput {
   oomScoreAdj?: number
 }
 
+/** The file of a user namespace, and its ids. */
+export interface UsernsInput {
+  path: string
+  uids: OciIdMapping[]
+  gids: OciIdMapping[]
+}
+
 /** A container as the builder wants it: everything resolved, nothing looked up. */
 export interface SpecInput {
   process: ProcessInput
@@ -54,7 +61,7 @@ export interface SpecInput {
   /** From oci/propagation.ts. */
   rootfsPropagation?: string
   /** User namespace, when root in the container is not root on the host. */
-  idMap?: OciIdMapping
+  userns?: UsernsInput
 }
 
 /** Where Docker puts its init in a container. */
@@ -99,17 +106,20 @@ export function buildProcess(input: ProcessInput): OciProcess {
 /** Sysctls that Docker sets in a container's own network namespace: ports below 1024 and ping for everybody. */
 const NETWORK_SYSCTLS = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' }
 
+/** In a user namespace not all of the groups exist that ping_group_range would name (moby leaves it out, too). */
+const REMAPPED_SYSCTLS = { 'net.ipv4.ip_unprivileged_port_start': '0' }
+
 /** config.json for a container. Throws 400 for what cannot be said in it. */
 export function buildSpec(input: SpecInput): OciConfig {
   const process = buildProcess(input.process)
   if (input.init !== undefined) process.args = [INIT_PATH, '--', ...process.args]
-  const { network, idMap } = input
+  const { network, userns } = input
   const namespaces = [
     ...['pid', 'mount', 'uts', 'ipc', 'cgroup'].map((type) => ({ type })),
     ...(network === 'host' ? [] : network === 'new' ? [{ type: 'network' }] : [{ type: 'network', path: network.path }]),
-    ...(idMap ? [{ type: 'user' }] : []),
+    ...(userns ? [{ type: 'user', path: userns.path }] : []),
   ]
-  const sysctl = { ...(network === 'host' || idMap ? {} : NETWORK_SYSCTLS), ...input.sysctls }
+  const sysctl = { ...(network === 'host' ? {} : userns ? REMAPPED_SYSCTLS : NETWORK_SYSCTLS), ...input.sysctls }
   return {
     ociVersion: '1.0.2',
     process,
@@ -118,7 +128,7 @@ export function buildSpec(input: SpecInput): OciConfig {
     ...(input.domainname === '' ? {} : { domainname: input.domainname }),
     mounts: buildMounts({
       mounts: input.mounts, files: input.files, filesReadOnly: input.readOnlyRootfs, init: input.init, shmSize: input.shmSize,
-      writableSystem: input.privileged, recursiveReadOnly: input.recursiveReadOnly,
+      writableSystem: input.privileged, mapVolumes: userns !== undefined, recursiveReadOnly: input.recursiveReadOnly,
     }),
     linux: {
       namespaces,
@@ -130,7 +140,7 @@ export function buildSpec(input: SpecInput): OciConfig {
       ...(input.maskedPaths.length > 0 ? { maskedPaths: input.maskedPaths } : {}),
       ...(input.readonlyPaths.length > 0 ? { readonlyPaths: input.readonlyPaths } : {}),
       ...(input.rootfsPropagation ? { rootfsPropagation: input.rootfsPropagation } : {}),
-      ...(idMap ? { uidMappings: [idMap], gidMappings: [idMap] } : {}),
+      ...(userns ? { uidMappings: userns.uids, gidMappings: userns.gids } : {}),
     },
   }
 }

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { FileJob, FileOperation } from './files.js'
+import type { IdMap } from '../host/subid.js'
 
 /** The two walls. Docker's HostConfig.Isolation, already resolved (`default` and `hyperv` never come this far). */
 export type Isolation = 'process' | 'vm'
@@ -108,6 +109,8 @@ export interface WorkloadSpec {
   shmSize: number
   /** Text of /etc/hosts, /etc/hostname and /etc/resolv.conf. */
   files: { hosts: string; hostname: string; resolvConf: string }
+  /** Process isolation: the ids of its user namespace; absent: the host's. */
+  idMap?: IdMap
   /** OCI runtime for the process isolation: a name on PATH or an absolute path; '' means crun. */
   runtime: string
   maskedPaths: string[]

@@ -1,7 +1,8 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, chown, mkdir, readdir, rm, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
-import { mountOverlay, unmount } from '../host/mount.js'
+import { MOUNT_ATTR, mountOverlay, unmount } from '../host/mount.js'
+import { idmapMount } from '../host/userns.js'
 import type { Layers } from './layers.js'
 import { removeTree } from '../base/remove-tree.js'
 
@@ -21,6 +22,13 @@ export interface Snapshot {
   merged: string
 }
 
+/** Whose a container's files are when it has a user namespace: its file, and the host's ids of its root. */
+export interface SnapshotOwners {
+  userns: string
+  uid: number
+  gid: number
+}
+
 const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
 /** Writable overlayfs layers below `dataRoot/overlay/<id>`, for containers without a kernel of their own. */
@@ -33,7 +41,9 @@ export class Snapshots {
   static async open(dataRoot: string, layers: Layers): Promise<Snapshots> {
     const root = join(dataRoot, 'overlay')
     await mkdir(join(root, 'l'), { recursive: true, mode: 0o700 })
-    return new Snapshots(root, layers)
+    const snapshots = new Snapshots(root, layers)
+    for (const id of await snapshots.list()) await snapshots.clearMapped(join(root, id))
+    return snapshots
   }
 
   private directory(id: string): string {
@@ -67,7 +77,8 @@ export class Snapshots {
    * Mounts a prepared snapshot on `merged`. `volatile` leaves out all syncing (overlayfs.rst, "Volatile mount"): for
    * containers whose changes need not outlive a crash of the host.
    */
-  async mount(snapshot: Snapshot, options: { volatile?: boolean } = {}): Promise<void> {
+  async mount(snapshot: Snapshot, options: { volatile?: boolean; owners?: SnapshotOwners } = {}): Promise<void> {
+    if (options.owners) return this.mountMapped(snapshot, options.owners)
     if (options.volatile) {
       // Left by a volatile mount that ended in an orderly way: its content is whole, but the kernel cannot know.
       await rm(join(snapshot.work, 'work', 'incompat'), { recursive: true, force: true })
@@ -75,6 +86,40 @@ export class Snapshots {
     await mountOverlay({
       lower: snapshot.layers.map((dir) => this.layers.linkOf(dir) ?? dir), upper: snapshot.upper, work: snapshot.work, target: snapshot.merged,
       options: [...layerOptions, ...(options.volatile ? ['volatile'] : [])],
+    })
+  }
+
+  /**
+   * The layers are seen through mounts that map their owners; the overlay keeps hold of them, so they need not stay in the tree (overlayfs
+   * takes no detached mounts before Linux 6.15). What is written lands in `upper` with the host's ids. The directories on the way are passable for the namespace's root.
+   */
+  private async mountMapped(snapshot: Snapshot, { userns, uid, gid }: SnapshotOwners): Promise<void> {
+    const directory = dirname(snapshot.merged)
+    const lower = join(directory, 'lower')
+    await this.clearMapped(directory)
+    await mkdir(lower, { mode: 0o700 })
+    const targets = snapshot.layers.map((_, index) => join(lower, String(index)))
+    try {
+      for (const [index, target] of targets.entries()) {
+        await mkdir(target, { mode: 0o700 })
+        await idmapMount(snapshot.layers[index]!, target, userns, MOUNT_ATTR.NODEV)
+      }
+      await Promise.all([chmod(this.root, 0o711), chown(directory, 0, gid).then(() => chmod(directory, 0o710)), chown(snapshot.merged, uid, gid), chown(snapshot.upper, uid, gid)])
+      await mountOverlay({ lower: targets, upper: snapshot.upper, work: snapshot.work, target: snapshot.merged, options: [...layerOptions] })
+    } finally {
+      await this.clearMapped(directory)
+    }
+  }
+
+  /** Takes away the mounts of {@link mountMapped}, also those of a daemon that died between two of them. Nothing of a layer is reached: rmdir(2) only. */
+  private async clearMapped(directory: string): Promise<void> {
+    const lower = join(directory, 'lower')
+    for (const name of await readdir(lower).catch(() => [])) {
+      while (unmount(join(lower, name)));
+      await rmdir(join(lower, name))
+    }
+    await rmdir(lower).catch((error: unknown) => {
+      if (codeOf(error) !== 'ENOENT') throw error
     })
   }
 
@@ -89,6 +134,7 @@ export class Snapshots {
     while (unmount(join(directory, 'merged'))) {
       // whatever was stacked there
     }
+    await this.clearMapped(directory)
     await removeTree(directory)
   }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -78,7 +78,9 @@ export class TestDaemon {
 
   /** Makes the directories (short names: socket paths are limited) and starts the daemon. */
   static async start(flags: string[] = []): Promise<TestDaemon> {
-    const daemon = new TestDaemon(await mkdtemp(join(tmpdir(), 'hull-')), flags)
+    const directory = await mkdtemp(join(tmpdir(), 'hull-'))
+    await chmod(directory, 0o711) // a remapped container's root passes through
+    const daemon = new TestDaemon(directory, flags)
     await daemon.up()
     return daemon
   }

@@ -95,7 +95,7 @@ async function host(): Promise<Finding[]> {
     finding('cgroups', absent.length === 0 ? 'ok' : 'warn', `${cgroup.layout}${absent.length > 0 ? `, without ${absent.join(', ')}: those limits will be refused` : ` (${cgroup.controllers.join(' ')})`}`,
       'enable the controllers: see `cgroup_enable=` in the kernel\'s command line'),
     need('bridge', facts.bridge, 'bridge'),
-    finding('user namespaces', facts.userNamespaces ? 'ok' : 'warn', facts.userNamespaces ? 'allowed' : 'user.max_user_namespaces is 0; Hull needs none yet, programs in containers may', 'sysctl user.max_user_namespaces=15000'),
+    finding('user namespaces', facts.userNamespaces ? 'ok' : 'warn', facts.userNamespaces ? 'allowed' : 'user.max_user_namespaces is 0; --userns-remap needs one, and programs in containers may', 'sysctl user.max_user_namespaces=15000'),
     finding('seccomp', facts.seccomp === 'filter' ? 'ok' : 'fail', facts.seccomp === 'filter' ? 'filters' : 'this kernel has no seccomp filters', 'use a kernel with CONFIG_SECCOMP_FILTER'),
     ...(facts.bridgeNetfilter?.iptables
       ? [finding('bridged frames', 'ok', 'go through iptables (br_netfilter): Hull accepts its own ahead of other engines\' rules')]

@@ -4,6 +4,7 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import { badRequest } from '../../base/errors.js'
 import { parseStatus } from '../../host/process.js'
+import type { IdMapping } from '../../host/subid.js'
 import { capUlimits, isRlimitName, rlimitPowers, type RlimitPowers } from '../../host/rlimit.js'
 import { effectiveCapabilities } from '../../oci/capabilities.js'
 import { hostCgroups } from '../../oci/cgroups.js'
@@ -111,11 +112,13 @@ async function recursiveReadOnly(runtime: string): Promise<boolean> {
   return (major > 5 || (major === 5 && minor >= 12)) && ['crun', 'runc'].includes((await locateRuntime(runtime)).kind)
 }
 
+const ociMappings = (mappings: readonly IdMapping[]): OciIdMapping[] => mappings.map((m) => ({ containerID: m.containerId, hostID: m.hostId, size: m.count }))
+
 /** config.json of a workload whose root file system is mounted at `rootfs`. */
 export async function buildConfig(
   spec: WorkloadSpec,
   wall: Wall,
-  place: { rootfs: string; cgroupPath: string; runDir: string; attachments: SandboxAttachments; idMap?: OciIdMapping },
+  place: { rootfs: string; cgroupPath: string; runDir: string; attachments: SandboxAttachments; userns?: string },
 ): Promise<OciConfig> {
   const user = await resolveUserIn(place.rootfs, spec.process.user, spec.process.groupAdd)
   const propagation = await rootPropagation(spec.mounts)
@@ -148,7 +151,7 @@ export async function buildConfig(
     readonlyPaths: spec.readonlyPaths,
     recursiveReadOnly: await recursiveReadOnly(spec.runtime),
     ...(propagation ? { rootfsPropagation: propagation } : {}),
-    ...(place.idMap ? { idMap: place.idMap } : {}),
+    ...(place.userns !== undefined && spec.idMap ? { userns: { path: place.userns, uids: ociMappings(spec.idMap.uids), gids: ociMappings(spec.idMap.gids) } } : {}),
   })
 }
 

@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { badRequest, messageOf } from '../../base/errors.js'
+import { badRequest, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { run } from '../../base/run.js'
+import { toHost } from '../../host/subid.js'
+import { ensureUserns } from '../../host/userns.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { locateConmon } from '../../oci/conmon-spawn.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
@@ -15,7 +17,7 @@ import type { FileJob, FileOperation } from '../files.js'
 import { buildConfig, buildWall } from './build.js'
 import { filesOfStored } from './files.js'
 import { ProcessSandbox, releaseFiles } from './sandbox.js'
-import type { SnapshotStore } from './store.js'
+import type { MappedOwners, SnapshotStore } from './store.js'
 
 /** Where one daemon keeps its containers' things, apart from every other daemon's. */
 export interface ProcessDriverOptions {
@@ -97,11 +99,12 @@ export class ProcessDriver implements SandboxDriver {
     const supervisedOptions = await this.#supervisedOptions(spec)
     try {
       // Both to their end, before anything is undone.
-      const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec), this.#writeFiles(spec)])
+      const owners = await this.#owners(spec)
+      const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec, owners), this.#writeFiles(spec, owners)])
       if (mounted.status === 'rejected') throw mounted.reason
       if (written.status === 'rejected') throw written.reason
       const snapshot = mounted.value
-      const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments })
+      const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments, ...(owners ? { userns: owners.userns } : {}) })
       useCachedFilter(supervisedOptions.runtime, config)
       await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
       const supervised = await Supervised.create(supervisedOptions)
@@ -113,20 +116,34 @@ export class ProcessDriver implements SandboxDriver {
     }
   }
 
-  async #mountRoot(spec: WorkloadSpec) {
+  /** Undefined: the host's ids. */
+  async #owners(spec: WorkloadSpec): Promise<MappedOwners | undefined> {
+    if (!spec.idMap) return undefined
+    const [uid, gid] = [toHost(spec.idMap.uids, 0), toHost(spec.idMap.gids, 0)]
+    if (uid === undefined || gid === undefined) throw internal('a user namespace without root')
+    return { userns: await ensureUserns(this.options.execRoot, spec.idMap), uid, gid }
+  }
+
+  async #mountRoot(spec: WorkloadSpec, owners: MappedOwners | undefined) {
     const { snapshots } = this.options
     while (snapshots.unmount(spec.id)); // left by a daemon that died between two steps
     const snapshot = await snapshots.prepare(spec.id, spec.layers)
-    await snapshots.mount(snapshot)
+    await snapshots.mount(snapshot, owners ? { owners } : {})
     return snapshot
   }
 
-  async #writeFiles(spec: WorkloadSpec): Promise<void> {
+  async #writeFiles(spec: WorkloadSpec, owners: MappedOwners | undefined): Promise<void> {
     await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
     if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
     const { hosts, hostname, resolvConf } = spec.files
     // Bind-mounted into the container: readable for every uid in there. The directory around them is not.
-    await Promise.all(Object.entries({ hosts, hostname, 'resolv.conf': resolvConf }).map(([name, text]) => writeFile(join(spec.runDir, name), text, { mode: 0o644 })))
+    await Promise.all(Object.entries({ hosts, hostname, 'resolv.conf': resolvConf }).map(async ([name, text]) => {
+      const path = join(spec.runDir, name)
+      await writeFile(path, text, { mode: 0o644 })
+      if (owners) await chown(path, owners.uid, owners.gid)
+    }))
+    // The runtime reaches the files as the namespace's root.
+    if (owners) await chown(spec.runDir, 0, owners.gid).then(() => chmod(spec.runDir, 0o710))
   }
 
   async adopt(spec: WorkloadSpec): Promise<Sandbox | undefined> {

@@ -4,11 +4,18 @@ export interface SnapshotStore {
   paths(id: string, layers: readonly string[]): MountedSnapshot
   /** Makes the directories; those that exist are kept. */
   prepare(id: string, layers: readonly string[]): Promise<MountedSnapshot>
-  mount(snapshot: MountedSnapshot): Promise<void>
+  mount(snapshot: MountedSnapshot, options?: { owners?: MappedOwners }): Promise<void>
   /** False: it was not mounted. */
   unmount(id: string): boolean
   /** Unmounts, and deletes the writable layer. */
   remove(id: string): Promise<void>
+}
+
+/** A user namespace (its file), and the host's ids of its root. */
+export interface MappedOwners {
+  userns: string
+  uid: number
+  gid: number
 }
 
 /** All absolute. */
