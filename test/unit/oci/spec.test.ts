@@ -56,7 +56,7 @@ describe('config.json', () => {
 
   it('maps users when it is told to', () => {
     const spec = buildSpec({ ...input, userns: { path: '/run/userns', uids: [{ containerID: 0, hostID: 100_000, size: 65_536 }], gids: [{ containerID: 0, hostID: 200_000, size: 65_536 }] } })
-    expect(spec.linux.namespaces).toContainEqual({ type: 'user' })
+    expect(spec.linux.namespaces).toContainEqual({ type: 'user', path: '/run/userns' })
     expect(spec.linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 65_536 }])
   })
 })
