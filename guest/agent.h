@@ -59,7 +59,7 @@ struct config {
   const char *hostname, *domainname, *net, *mac, *address, *gateway, *root, *disk;
   uint32_t prefix, mtu;
   bool readonly, init, privileged;
-  uint64_t shm_size, memory, swap, pids, cpu_shares;
+  uint64_t shm_size, memory, swap, reservation, pids, cpu_shares;
   struct list tmpfs, sysctls, masked, ropaths;
 };
 extern struct config config;
@@ -166,7 +166,8 @@ void files_freeze(bool on);
 /* ---- agent_session.c ---- */
 struct session;
 void session_run(uint32_t stream, uint8_t type, char *text, size_t size);
-void session_query(uint32_t stream, const char *what);
+/* `text` is valid text. */
+void session_query(uint32_t stream, const char *text, size_t size);
 struct session *session_find(uint32_t stream);
 void session_stdin(struct session *s, const uint8_t *data, uint32_t size);
 void session_stdin_eof(struct session *s);
@@ -190,6 +191,10 @@ void query_top(struct bytes *out);
 void query_stats(struct bytes *out);
 /* Bytes behind a name of /proc/meminfo ("MemTotal:"), 0 when it is not there. */
 uint64_t meminfo(const char *key);
+
+/* ---- agent_update.c ---- */
+/* New limits for the container's cgroup, all or none; `out` gets ok=1 or error=REASON. */
+void query_update(struct bytes *out, const char *text, size_t size);
 
 /* ---- agent_main.c: the link ---- */
 /* Bytes of data payload that may be put on the link now. */

@@ -31,6 +31,7 @@ bool cgroup_setup(const struct config *c, char *message) {
   if (c->memory != 0 && !knob_number("memory.max", c->memory, message)) return false;
   /* Docker's memory+swap; the guest has no swap unless the workload makes some. -1 never comes here. */
   if (c->memory != 0 && c->swap >= c->memory) knob_number("memory.swap.max", c->swap - c->memory, message);
+  if (c->reservation != 0 && !knob_number("memory.low", c->reservation, message)) return false;
   if (c->pids != 0 && !knob_number("pids.max", c->pids, message)) return false;
   /* runc's mapping of [2, 262144] shares to [1, 10000] weight */
   if (c->cpu_shares >= 2 && !knob_number("cpu.weight", 1 + (c->cpu_shares - 2) * 9999 / 262142, message)) return false;

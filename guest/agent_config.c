@@ -56,6 +56,7 @@ static bool parse(struct config *c, char *message) {
       !number_of(c, "readonly", 1, &readonly, message) || !number_of(c, "init", 1, &init, message) ||
       !number_of(c, "privileged", 1, &privileged, message) || !number_of(c, "shm_size", INT64_MAX, &c->shm_size, message) ||
       !number_of(c, "memory", INT64_MAX, &c->memory, message) || !number_of(c, "swap", INT64_MAX, &c->swap, message) ||
+      !number_of(c, "reservation", INT64_MAX, &c->reservation, message) ||
       !number_of(c, "pids", INT32_MAX, &c->pids, message) || !number_of(c, "cpu_shares", 262144, &c->cpu_shares, message))
     return false;
   c->prefix = (uint32_t)prefix;

@@ -143,8 +143,7 @@ static void on_frame(const struct frame *f) {
   } else if (f->type == F_QUERY) {
     if (s != NULL || f->stream < 2) die("stream %u is in use", f->stream);
     number_in(f, "what", 0); /* only checks the text */
-    const char *what = text_find((const char *)f->payload, f->length, "what");
-    session_query(f->stream, what == NULL ? "" : what);
+    session_query(f->stream, (const char *)f->payload, f->length);
   } else if (f->type == F_HALT) {
     root_unmount();
     sync();

@@ -298,7 +298,9 @@ void session_run(uint32_t stream, uint8_t type, char *text, size_t size) {
   spec_free(&spec);
 }
 
-void session_query(uint32_t stream, const char *what) {
+void session_query(uint32_t stream, const char *text, size_t size) {
+  const char *what = text_find(text, size, "what");
+  if (what == NULL) what = "";
   struct session *s = session_new(stream);
   if (s == NULL) {
     link_failed(stream, 125, "too many sessions");
@@ -308,6 +310,7 @@ void session_query(uint32_t stream, const char *what) {
   s->state = RUNNING;
   if (strcmp(what, "top") == 0) query_top(&s->reply);
   else if (strcmp(what, "stats") == 0) query_stats(&s->reply);
+  else if (strcmp(what, "update") == 0) query_update(&s->reply, text, size);
 }
 
 /* ---- end ---- */

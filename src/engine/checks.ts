@@ -21,11 +21,11 @@ export function parseCpuList(text: string): number[] | undefined {
 }
 
 /** The limits of a request, checked as moby does (daemon_unix.go, verifyPlatformContainerResources). Throws 400. Changes nothing. */
-export function checkResources(host: HostConfig): void {
+export function checkResources(host: HostConfig, options: { update: boolean } = { update: false }): void {
   const available = cpus().length
   if (host.Memory < 0) throw badRequest('Invalid memory limit: it cannot be negative')
   if (host.Memory > 0 && host.Memory < 6 * mebibyte) throw badRequest('Minimum memory limit allowed is 6MB')
-  if (host.MemorySwap > 0 && host.Memory === 0) {
+  if (!options.update && host.MemorySwap > 0 && host.Memory === 0) {
     throw badRequest('You should always set the Memory limit when using Memoryswap limit, see usage')
   }
   if (host.MemorySwap > 0 && host.MemorySwap < host.Memory) {

@@ -17,6 +17,8 @@ export class Container {
   sandbox: Sandbox | undefined
   /** Resolves when the present run has ended and everything about it is written down and cleaned up. */
   ended: Promise<void> = Promise.resolve()
+  /** `docker restart` is ending it: --rm does not apply. */
+  keep = false
   /** Pending restart of the restart policy. */
   restartTimer: NodeJS.Timeout | undefined
   /** Of its health check, since its first start. */

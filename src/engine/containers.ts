@@ -24,6 +24,7 @@ import type {
   UpdateContainerRequest,
   WaitCondition,
 } from './api-types.js'
+import { adaptHostConfig } from './adapt.js'
 import { commitImage } from './commit.js'
 import { checkResources, idMapOf, ignoredWarnings, parseSecurityOptions, refuseUnsupported } from './checks.js'
 import type { Container } from './container.js'
@@ -36,6 +37,7 @@ import { checkSources, resolveMounts } from './mounts.js'
 import { resolveIsolation } from './policy.js'
 import { networkModeOf, workloadSpec } from './spec.js'
 import type { ContainerRecord } from './store.js'
+import { updateContainer } from './update.js'
 import { detailsOf, type networkIds, summaryOf } from './views.js'
 
 /** What the daemon was told. */
@@ -91,7 +93,7 @@ export class Containers implements ContainerEngine {
       isolation,
       ...(idMap ? { idMap } : {}),
       config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' ? '' : id.slice(0, 12)) },
-      hostConfig: request.hostConfig,
+      hostConfig: adaptHostConfig(request.hostConfig),
       ports: this.#publishedPorts(request, config.ExposedPorts),
       mounts: resolveMounts({
         requested: request.mounts, volumes: isolation === 'vm' ? {} : config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
@@ -256,6 +258,10 @@ export class Containers implements ContainerEngine {
     return this.lifecycle.unpause(this.parts.registry.get(reference))
   }
 
+  async update(reference: string, request: UpdateContainerRequest): Promise<{ warnings: string[] }> {
+    return updateContainer(this.lifecycle, this.parts.registry.get(reference), request)
+  }
+
   rename(reference: string, name: string): Promise<void> {
     return this.lifecycle.rename(this.parts.registry.get(reference), name)
   }
@@ -326,10 +332,6 @@ export class Containers implements ContainerEngine {
   }
 
   // not yet ------------------------------------------------------------------------------------------------
-
-  async update(_reference: string, _request: UpdateContainerRequest): Promise<{ warnings: string[] }> {
-    throw notImplemented('docker update is not supported by Hull yet')
-  }
 
   // files --------------------------------------------------------------------------------------------------
 

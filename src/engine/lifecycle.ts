@@ -9,9 +9,11 @@ import type { EventBus } from './events.js'
 import { HealthMonitor } from './health-monitor.js'
 import { KeyedLock } from './lock.js'
 import type { ContainerRegistry } from './registry.js'
+import { nextWait, restartsAfterExit, restartsAtBoot } from './restart-policy.js'
 import { parseSignal, SIGKILL } from './signals.js'
 import { networkModeOf, type SpecPaths, workloadSpec } from './spec.js'
 import type { ContainerRecord, ContainerStore } from './store.js'
+import { finishUpdate } from './update.js'
 import type { Volumes } from './volumes.js'
 
 /** What the life cycle works with. */
@@ -28,10 +30,6 @@ export interface LifecycleParts {
 
 /** Seconds between SIGTERM and SIGKILL when neither the container nor the client says (Docker). */
 const defaultStopTimeout = 10
-/** Back-off of restart policies (moby restartmanager): from 100 ms, doubled up to a minute, reset after 10 s of running. */
-const restartFirstMs = 100
-const restartMaxMs = 60_000
-const restartResetMs = 10_000
 
 /** The names that events carry of a container (moby logEvent): image, name, labels. */
 function eventAttributes(record: ContainerRecord): Record<string, string> {
@@ -63,18 +61,25 @@ export class Lifecycle {
     this.parts.events.publish('container', action, container.id, { ...eventAttributes(container.record), ...attributes })
   }
 
+  /** Runs a section that no step of this container's life interrupts. */
+  exclusive<T>(container: Container, section: () => Promise<T>): Promise<T> {
+    return this.#lock.run(container.id, section)
+  }
+
   // start --------------------------------------------------------------------------------------------------
 
   /** True: started. False: it ran already. */
   start(container: Container): Promise<boolean> {
     return this.#lock.run(container.id, async () => {
       const { status } = container.record.state
-      if (status === 'running') return false
+      // Docker counts a container between two lives of its restart policy as running.
+      if (status === 'running' || status === 'restarting') return false
       if (status === 'paused') throw conflict('cannot start a paused container, try unpause instead')
       if (status === 'removing' || status === 'dead') {
         throw conflict('container is marked for removal and cannot be started')
       }
       container.record.state.stoppedByUser = false
+      container.record.restartCount = 0
       this.#restartDelay.delete(container.id)
       await this.#start(container)
       return true
@@ -163,7 +168,6 @@ export class Lifecycle {
     await this.parts.store.save(record).catch((reason: unknown) => {
       log.error('cannot save a container', { id: record.id, error: messageOf(reason) })
     })
-    this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
     container.notify(['next-exit', 'not-running'], { exitCode: record.state.exitCode })
     if (record.hostConfig.AutoRemove) await this.#remove(container)
   }
@@ -205,8 +209,8 @@ export class Lifecycle {
     await this.#release(container, sandbox)
     recordExit(record, exit)
     container.endRun()
-    const again = !this.#stopping && this.#shouldRestart(record)
-    const remove = record.hostConfig.AutoRemove && !again
+    const again = !this.#stopping && restartsAfterExit(record)
+    const remove = record.hostConfig.AutoRemove && !again && !container.keep
     if (again) {
       record.state.status = 'restarting'
       record.restartCount++
@@ -221,29 +225,14 @@ export class Lifecycle {
     else if (remove) await this.#remove(container)
   }
 
-  #shouldRestart(record: ContainerRecord): boolean {
-    if (record.state.stoppedByUser) return false
-    const { Name: name, MaximumRetryCount: maximum } = record.hostConfig.RestartPolicy
-    if (name === 'always' || name === 'unless-stopped') return true
-    return name === 'on-failure' && record.state.exitCode !== 0 && (maximum === 0 || record.restartCount < maximum)
-  }
-
   #scheduleRestart(container: Container, ranMs: number): void {
-    const before = this.#restartDelay.get(container.id)
-    const wait = before === undefined || ranMs >= restartResetMs ? restartFirstMs : Math.min(before * 2, restartMaxMs)
+    const wait = nextWait(this.#restartDelay.get(container.id), ranMs)
     this.#restartDelay.set(container.id, wait)
     container.restartTimer = setTimeout(() => {
       void this.#lock.run(container.id, async () => {
         if (container.record.state.status !== 'restarting' || this.#stopping) return
-        try {
-          await this.#start(container)
-        } catch (error) {
-          log.warn('a restart failed', { id: container.id, error: messageOf(error) })
-          if (!this.#shouldRestart(container.record)) return
-          container.record.state.status = 'restarting'
-          container.record.restartCount++
-          this.#scheduleRestart(container, 0)
-        }
+        // As in Docker: a restart that cannot even start is the end, with the reason in State.Error.
+        await this.#start(container).catch((error: unknown) => log.warn('a restart failed', { id: container.id, error: messageOf(error) }))
       })
     }, wait)
   }
@@ -252,13 +241,22 @@ export class Lifecycle {
 
   /** True: stopped. False: it did not run. `timeout` in seconds, -1: for ever. */
   async stop(container: Container, options: { timeout?: number; signal?: number }): Promise<boolean> {
-    const { record } = container
-    if (await this.#cancelRestart(container)) return true
+    if (await this.#cancelRestart(container, true)) return true
     if (!container.isUp || !container.sandbox) return false
-    record.state.stoppedByUser = true
+    await this.#markStopped(container)
+    // It may have ended by itself before it was marked, and wait for its next life now.
+    if (await this.#cancelRestart(container, true)) return true
     await this.#bringDown(container, options)
     this.announce(container, 'stop')
     return true
+  }
+
+  /** On disk before the signal: a daemon that dies meanwhile must not start it again. */
+  #markStopped(container: Container): Promise<void> {
+    return this.#lock.run(container.id, async () => {
+      container.record.state.stoppedByUser = true
+      if (container.isUp) await this.parts.store.save(container.record)
+    })
   }
 
   async #bringDown(container: Container, options: { timeout?: number; signal?: number }): Promise<void> {
@@ -278,7 +276,7 @@ export class Lifecycle {
   }
 
   /** A container between two lives of its restart policy has nothing to signal: it stays down. */
-  #cancelRestart(container: Container): Promise<boolean> {
+  #cancelRestart(container: Container, announce: boolean): Promise<boolean> {
     return this.#lock.run(container.id, async () => {
       if (container.record.state.status !== 'restarting') return false
       clearTimeout(container.restartTimer)
@@ -286,6 +284,7 @@ export class Lifecycle {
       container.record.state.stoppedByUser = true
       await this.parts.store.save(container.record)
       container.notify(['not-running'], { exitCode: container.record.state.exitCode })
+      if (announce) this.announce(container, 'stop')
       return true
     })
   }
@@ -293,15 +292,15 @@ export class Lifecycle {
   /** 409 when it does not run. */
   async kill(container: Container, signal: number): Promise<void> {
     const { record, sandbox } = container
+    if (await this.#cancelRestart(container, false)) return
     if (!container.isUp || !sandbox) {
       throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
     }
-    if (record.state.status === 'paused') {
-      // A frozen process sees SIGKILL when it is thawed; other signals wait, as in Docker.
-      if (signal === SIGKILL) await this.unpause(container)
-    }
     const stopSignal = record.config.StopSignal ? parseSignal(record.config.StopSignal) : 15
-    if (signal === SIGKILL || signal === stopSignal) record.state.stoppedByUser = true
+    const ending = signal === SIGKILL || signal === stopSignal
+    // A frozen process sees signals when it is thawed: those that are to end it thaw it, as in Docker; others wait.
+    if (record.state.status === 'paused' && ending) await this.unpause(container)
+    if (ending) await this.#markStopped(container)
     const { ended } = container
     const there = await sandbox.signal(signal)
     if (!there) throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
@@ -314,15 +313,14 @@ export class Lifecycle {
     if (record.state.status === 'removing' || record.state.status === 'dead') {
       throw conflict('container is marked for removal and cannot be started')
     }
-    await this.#cancelRestart(container)
+    await this.#cancelRestart(container, true)
     if (container.isUp) {
-      record.state.stoppedByUser = true
-      const autoRemove = record.hostConfig.AutoRemove
-      record.hostConfig.AutoRemove = false // moby: a restart is not an end
+      await this.#markStopped(container)
+      container.keep = true // moby: a restart is not an end, --rm or not
       try {
         await this.#bringDown(container, options)
       } finally {
-        record.hostConfig.AutoRemove = autoRemove
+        container.keep = false
       }
       this.announce(container, 'stop')
     }
@@ -400,7 +398,10 @@ export class Lifecycle {
 
   async remove(container: Container, force: boolean, volumes = false): Promise<void> {
     const { record } = container
-    await this.#cancelRestart(container)
+    if (!force && record.state.status === 'restarting') {
+      throw conflict(`cannot remove container "/${record.name}": container is restarting: stop the container before removing or force remove`)
+    }
+    await this.#cancelRestart(container, false)
     if (container.isUp) {
       if (!force) {
         const what = record.state.status === 'paused' ? 'paused: unpause and then' : 'running:'
@@ -484,13 +485,21 @@ export class Lifecycle {
       await this.health.restore(container, sandbox !== undefined && record.state.status === 'running')
       if (sandbox) {
         this.#hold(container, sandbox)
+        await finishUpdate(this, container)
         continue
       }
       if (record.state.status === 'removing') {
         await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
         continue
       }
-      if (!wasUp && record.state.status !== 'restarting') {
+      if (record.state.status === 'restarting') {
+        // Its end is told and written down already; the wait for the next start was cut off.
+        record.state.status = 'exited'
+        await this.#bootPolicy(container, true)
+        if (record.state.status === 'exited') await this.parts.store.save(record)
+        continue
+      }
+      if (!wasUp) {
         await this.#bootPolicy(container, false)
         continue
       }
@@ -503,7 +512,7 @@ export class Lifecycle {
         continue
       }
       // It ran and is gone without an exit status: the host was restarted, or somebody killed its supervisor.
-      recordExit(record, { code: record.state.status === 'restarting' ? record.state.exitCode : 137, oomKilled: false, finishedAt: new Date() })
+      recordExit(record, { code: 137, oomKilled: false, finishedAt: new Date() })
       await this.parts.network.release(record.id)
       await this.parts.store.save(record)
       this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
@@ -513,17 +522,19 @@ export class Lifecycle {
   }
 
   async #adopt(record: ContainerRecord): Promise<Sandbox | undefined> {
-    const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
-    const spec: WorkloadSpec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
-    return this.parts.drivers[record.isolation].adopt(spec)
+    return this.parts.drivers[record.isolation].adopt(await this.specOf(record))
   }
 
-  /** `always` starts whatever was; `unless-stopped` only what nobody stopped; `on-failure` what was up. */
+  /** What a sandbox is told of a container, as it is now; without the image when that is gone. */
+  async specOf(record: ContainerRecord): Promise<WorkloadSpec> {
+    const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
+    return workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
+  }
+
   async #bootPolicy(container: Container, wasUp: boolean): Promise<void> {
     const { record } = container
-    const policy = record.hostConfig.RestartPolicy.Name
-    const again = policy === 'always' || (policy === 'unless-stopped' && !record.state.stoppedByUser) || (policy === 'on-failure' && wasUp && record.state.exitCode !== 0)
-    if (!again || record.state.status === 'created') return
+    if (!restartsAtBoot(record, wasUp)) return
+    record.state.stoppedByUser = false
     record.state.status = 'restarting'
     await this.parts.store.save(record)
     this.#scheduleRestart(container, 0)

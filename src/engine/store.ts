@@ -45,6 +45,8 @@ export interface ContainerRecord {
     finishedAt?: string
     /** `docker stop` or `kill`: the restart policy does not bring it back. */
     stoppedByUser: boolean
+    /** An update of the running container is under way: what is written here may not be in force yet. */
+    updating?: true
     /** It is being removed, and the volumes that were made for it with it (`rm -v`). */
     removeVolumes?: boolean
   }
@@ -88,10 +90,11 @@ export class ContainerStore {
 
   /**
    * Replaces a record. Safe from a crash of the daemon (rename); not fsynced, because after a crash of the host nothing runs and
-   * every state is made anew from what is found.
+   * every state is made anew from what is found. `durable`: fsynced too, for what the user has configured.
    */
-  async save(record: ContainerRecord): Promise<void> {
+  async save(record: ContainerRecord, durable = false): Promise<void> {
     const path = join(this.directory(record.id), file)
+    if (durable) return writeFileAtomic(path, JSON.stringify(record))
     await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
     await rename(`${path}.tmp`, path)
   }

@@ -199,6 +199,11 @@ export interface Sandbox {
   pause(): Promise<void>
   unpause(): Promise<void>
   stats(): Promise<SandboxStats>
+  /**
+   * New limits for the running workload: all of them or, with an error (409 names the value that cannot be changed while it runs), none. `before`:
+   * those in force, so that only what differs is touched; undefined: not known. Returns warnings.
+   */
+  update(resources: Resources, before?: Resources): Promise<string[]>
   top(psArgs: string[]): Promise<TopResult>
   /** Resolves once, when the workload has ended and its log is complete. */
   readonly exited: Promise<ExitStatus>

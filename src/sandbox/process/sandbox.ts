@@ -3,8 +3,11 @@ import { join } from 'node:path'
 import { conflict } from '../../base/errors.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import type { Supervised } from '../../oci/conmon.js'
+import { hostCgroups } from '../../oci/cgroups.js'
 import { execInContainer } from '../../oci/exec.js'
-import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import { resourceSupport } from '../../oci/resources.js'
+import { applyLimits, cpuChanges, memoryChanges, supported } from '../../oci/update.js'
+import type { ExecSession, ExitStatus, Facts, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { buildExecProcess } from './build.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { explainProcess } from './explain.js'
@@ -86,6 +89,15 @@ export class ProcessSandbox implements Sandbox {
 
   async stats(): Promise<SandboxStats> {
     return processStats(this.cgroup, this.pid, this.spec.network.mode !== 'host')
+  }
+
+  async update(resources: Resources, before?: Resources): Promise<string[]> {
+    const { pidsLimit } = resources
+    const pids = before?.pidsLimit === pidsLimit ? {} : { pids: pidsLimit > 0 ? pidsLimit : -1 }
+    const { limits, warnings } = supported({ ...memoryChanges(resources, before), ...cpuChanges(resources, before), ...pids }, resourceSupport(await hostCgroups()))
+    await applyLimits(this.cgroup, limits)
+    this.spec.resources = resources
+    return warnings
   }
 
   async top(psArgs: string[]): Promise<TopResult> {

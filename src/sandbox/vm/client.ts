@@ -45,10 +45,10 @@ export class VmClient {
   }
 
   /** Asks the guest (`top`, `stats`) or the supervisor (`status`). */
-  async query(what: 'top' | 'stats' | 'status'): Promise<Buffer> {
+  async query(what: 'top' | 'stats' | 'status' | 'update', more: readonly TextEntry[] = []): Promise<Buffer> {
     const joiner = new Joiner()
     return this.once<Buffer>(
-      (link) => link.send(FrameType.QUERY, encodeText([['what', what]])),
+      (link) => link.send(FrameType.QUERY, encodeText([['what', what], ...more])),
       (frame, resolve, reject) => {
         if (frame.type === FrameType.REPLY) {
           const whole = joiner.add(frame)
@@ -57,6 +57,12 @@ export class VmClient {
       },
       ANSWER_TIMEOUT,
     )
+  }
+
+  /** New limits for the container's cgroup in the guest. Resolves with '' when they are in force, else with the reason why none is. */
+  async update(limits: readonly TextEntry[]): Promise<string> {
+    const answer = textMap(decodeText(await this.query('update', limits)))
+    return answer.get('ok') === '1' ? '' : (answer.get('error') ?? 'no reason given')
   }
 
   /** {@link query} for the answers that are text. */

@@ -86,6 +86,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntr
     ['memory', String(guestMemory)],
     // Docker's --memory-swap counts both; the guest has no swap of its own, so only the sum is passed on.
     ['swap', String(Math.max(0, resources.memorySwap))],
+    ['reservation', String(Math.max(0, resources.memoryReservation))],
     ['pids', String(resources.pidsLimit > 0 ? resources.pidsLimit : 0)],
     ['init', spec.init ? '1' : '0'],
     ['privileged', spec.privileged ? '1' : '0'],

@@ -68,18 +68,32 @@ export function countCpus(list: string): number {
   return seen.size
 }
 
+type CpuLimits = Pick<Resources, 'nanoCpus' | 'cpuPeriod' | 'cpuQuota' | 'cpusetCpus'>
+
+/** Microseconds; quota 0: none. */
+function cpuTime(resources: CpuLimits): { quota: number; period: number } {
+  const period = resources.cpuPeriod > 0 ? resources.cpuPeriod : DEFAULT_PERIOD
+  if (resources.nanoCpus > 0) return { quota: Math.floor((resources.nanoCpus * period) / 1e9), period }
+  return { quota: resources.cpuQuota > 0 ? resources.cpuQuota : 0, period }
+}
+
+/** As many vCPUs as can be busy at once: `--cpus` or quota / period rounded up, at most the CPUs of `--cpuset-cpus` and of the host; 1 without a limit. */
+export function wantedVcpus(resources: CpuLimits, hostCpus: number): number {
+  const { quota, period } = cpuTime(resources)
+  const available = resources.cpusetCpus === '' ? hostCpus : Math.min(hostCpus, countCpus(resources.cpusetCpus))
+  return Math.max(1, Math.min(available, quota > 0 ? Math.ceil(quota / period) : 1))
+}
+
+/** The limit of the container's cgroup in a guest with so much RAM when the user names none, bytes. */
+export const defaultGuestMemory = (ram: number): number => ram - kernelShare(ram)
+
 /**
- * The VM that these limits ask for. vCPUs: as many as can be busy at once (`--cpus` or quota / period rounded up, at most the CPUs of
- * `--cpuset-cpus` and of the host); 1 without a limit. The fraction itself is held by the jail's cgroup, as is everything else that
- * concerns the host, so that the guest cannot exceed it whatever it does.
+ * The VM that these limits ask for. The fraction of a CPU is held by the jail's cgroup, as is everything else that concerns the host, so that
+ * the guest cannot exceed it whatever it does.
  */
 export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpus: number): VmSize {
-  const period = resources.cpuPeriod > 0 ? resources.cpuPeriod : DEFAULT_PERIOD
-  let quota = resources.cpuQuota > 0 ? resources.cpuQuota : 0
-  if (resources.nanoCpus > 0) quota = Math.floor((resources.nanoCpus * period) / 1e9)
-
-  const available = resources.cpusetCpus === '' ? hostCpus : Math.min(hostCpus, countCpus(resources.cpusetCpus))
-  const vcpus = Math.max(1, Math.min(available, quota > 0 ? Math.ceil(quota / period) : 1))
+  const { quota, period } = cpuTime(resources)
+  const vcpus = wantedVcpus(resources, hostCpus)
 
   const asked = resources.memory > 0 ? resources.memory + kernelShare(resources.memory) : DEFAULT_RAM
   // QEMU wants whole MiB; rounding up never gives less than what was asked for.
@@ -88,7 +102,7 @@ export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpu
     vcpus,
     ram,
     // A limit in any case: a cgroup that is full is killed at once, a machine that is full first pages its programs in and out for minutes.
-    guestMemory: resources.memory > 0 ? resources.memory : ram - kernelShare(ram),
+    guestMemory: resources.memory > 0 ? resources.memory : defaultGuestMemory(ram),
     jail: {
       memory: ram + VMM_OVERHEAD[accelerator],
       cpu: {

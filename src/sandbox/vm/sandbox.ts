@@ -4,7 +4,7 @@ import { log } from '../../base/log.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { attachConmon } from '../../host/streams.js'
 import type { Supervised } from '../../oci/conmon.js'
-import type { ExecSession, ExitStatus, Facts, ProcessSpec, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import type { ExecSession, ExitStatus, Facts, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { execError, startError } from './errors.js'
@@ -15,6 +15,7 @@ import { LinkClosed } from './link.js'
 import { formatPs, parseProcesses } from './ps.js'
 import type { VmRecord } from './record.js'
 import { readStats } from './stats.js'
+import { updateVm } from './update.js'
 import { readQemuLog, readVmStatus, vmDirectory } from './vmdir.js'
 
 /** Milliseconds that the guest gets, after SIGKILL, to flush the container's disk before the VM itself is killed. */
@@ -171,6 +172,13 @@ export class VmSandbox implements Sandbox {
   async stats(): Promise<SandboxStats> {
     const guest = this.ended || (await this.frozen()) ? undefined : await this.client.queryText('stats').catch(() => undefined)
     return readStats(this.cgroup, this.record, guest)
+  }
+
+  async update(resources: Resources, before?: Resources): Promise<string[]> {
+    if (await this.frozen()) throw conflict('isolation vm: the machine is paused and cannot be told of new limits: unpause it first')
+    const warnings = await updateVm({ cgroup: this.cgroup, client: this.client, record: this.record }, resources, before)
+    this.spec.resources = resources
+    return warnings
   }
 
   async top(psArgs: string[]): Promise<TopResult> {

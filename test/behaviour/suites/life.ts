@@ -3,6 +3,8 @@ import { sleep, TestDaemon } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
 import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
 import { defineHealth } from './life-health.js'
+import { defineRestart } from './life-restart.js'
+import { defineUpdate } from './life-update.js'
 
 /** What the parts of this suite work with: one daemon, one isolation. */
 export interface Bench {
@@ -73,4 +75,6 @@ export function defineLife(isolation: 'process' | 'vm'): void {
   })
 
   defineHealth(bench)
+  defineRestart(bench)
+  defineUpdate(bench)
 }
