@@ -22,12 +22,15 @@
 #define DIR_DISK "/run/disk"
 #define DIR_ROOT "/run/root"
 #define DIR_FILES "/run/files"
+#define DIR_SHARES "/run/shares"
 #define DIR_CGROUP "/sys/fs/cgroup"
 #define DIR_CONTAINER_CGROUP DIR_CGROUP "/container"
 
 /* ---- agent_boot.c: what a guest needs before it can talk ---- */
 /* Mounts, modules, the port named "hull". Returns the port's descriptor or dies. */
 int boot(void);
+/* Loads the modules that `file` names in the order of their dependencies (guest/prepare-kernel made it). */
+bool load_modules(const char *file, char *message);
 /* Writes a line to the kernel log (seen with console= on the kernel's command line). */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says why and powers the machine off. */
@@ -60,7 +63,7 @@ struct config {
   uint32_t prefix, mtu;
   bool readonly, init, privileged;
   uint64_t shm_size, memory, swap, reservation, pids, cpu_shares;
-  struct list tmpfs, sysctls, masked, ropaths;
+  struct list mounts, sysctls, masked, ropaths;
 };
 extern struct config config;
 
@@ -92,6 +95,19 @@ void pressure_watch(void);
 bool root_mount(const struct config *c, char *message);
 /* Writes everything to the disk and unmounts it. */
 void root_unmount(void);
+
+/* ---- agent_share.c: host directories and files through virtiofs ---- */
+/* An entry "share:INDEX:OPTIONS:TARGET" of CONFIG's mounts. */
+struct share {
+  const char *target;
+  int tree; /* the share itself, not mounted anywhere: mount it with share_place after pivot_root */
+};
+bool shares_mount(const struct config *c, char *message);
+/* Writes everything back to the host. */
+void shares_unmount(void);
+/* Before pivot_root: takes the shares of all entries (`shares` has one for each of c->mounts; tree -1 for those that are none). */
+bool shares_take(const struct config *c, struct share *shares, char *message);
+bool share_place(struct share *share, char *message);
 
 /* ---- agent_root.c, agent_dev.c: run in the container's first process, after pivot_root ---- */
 bool container_root(const struct config *c, const char *cwd, bool tty, char *message);

@@ -59,21 +59,25 @@ static void movable_root(void) {
     die("root: %s", strerror(errno));
 }
 
-/* /modules/list names the modules in the order of their dependencies (guest/prepare-kernel made it). */
-static void load_modules(void) {
+bool load_modules(const char *file, char *message) {
   char list[4096];
-  ssize_t size = file_read("/modules/list", list, sizeof list, true);
-  if (size < 0) die("/modules/list: %s", strerror((int)-size));
+  ssize_t size = file_read(file, list, sizeof list, true);
+  if (size < 0) return fail(message, "%s: %s", file, strerror((int)-size));
   char *rest = NULL;
   for (char *name = strtok_r(list, "\n", &rest); name != NULL; name = strtok_r(NULL, "\n", &rest)) {
     char path[256];
     snprintf(path, sizeof path, "/modules/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) die("%s: %s", path, strerror(errno));
-    if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST) die("%s: %s", path, strerror(errno));
+    if (fd < 0) return fail(message, "%s: %s", path, strerror(errno));
+    if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST) {
+      fail(message, "%s: %s", path, strerror(errno));
+      close(fd);
+      return false;
+    }
     close(fd);
     unlink(path); /* its memory is worth more than the file */
   }
+  return true;
 }
 
 /* Opens the port named "hull" if the host has announced it yet; -1 otherwise. */
@@ -118,7 +122,8 @@ int boot(void) {
   if (null > 2) close(null);
   must_mount("proc", "/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
   must_mount("sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
-  load_modules();
+  char message[MESSAGE_MAX];
+  if (!load_modules("/modules/list", message)) die("%s", message);
   must_mount("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755,size=16m");
   must_mount("cgroup2", DIR_CGROUP, MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
   return open_port();

@@ -64,7 +64,7 @@ static bool parse(struct config *c, char *message) {
   c->readonly = readonly != 0;
   c->init = init != 0;
   c->privileged = privileged != 0;
-  return (list_collect(&c->tmpfs, c->text, c->size, "tmpfs") && list_collect(&c->sysctls, c->text, c->size, "sysctl") &&
+  return (list_collect(&c->mounts, c->text, c->size, "mount") && list_collect(&c->sysctls, c->text, c->size, "sysctl") &&
           list_collect(&c->masked, c->text, c->size, "masked") && list_collect(&c->ropaths, c->text, c->size, "ropath")) ||
          fail(message, "too many entries of one kind");
 }
@@ -72,5 +72,6 @@ static bool parse(struct config *c, char *message) {
 bool configure(char *text, size_t size, char *message) {
   config.text = text;
   config.size = size;
-  return parse(&config, message) && cgroup_setup(&config, message) && net_up(&config, message) && root_mount(&config, message);
+  return parse(&config, message) && cgroup_setup(&config, message) && net_up(&config, message) && root_mount(&config, message) &&
+         shares_mount(&config, message);
 }

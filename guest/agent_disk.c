@@ -73,6 +73,7 @@ bool root_mount(const struct config *c, char *message) {
 }
 
 void root_unmount(void) {
+  shares_unmount();
   if (!disk_mounted) return;
   int fd = open(DIR_DISK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) {

@@ -60,17 +60,17 @@ static bool mount_new(const char *type, const char *target, unsigned long flags,
   return mount(type, target, type, flags, NULL) == 0 || fail(message, "mount %s: %s", target, strerror(errno));
 }
 
-/* "PATH" or "PATH:OPTIONS". Without mode= the directory that is there keeps its mode, as runc does it. */
+/* "OPTIONS:PATH". Without mode= the directory that is there keeps its mode, as runc does it. */
 static bool mount_tmpfs(const char *entry, char *message) {
-  char path[4096], data[512];
+  char options[512], data[512];
   unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
   struct stat st;
   size_t length = strcspn(entry, ":");
-  if (length >= sizeof path || entry[0] != '/') return fail(message, "invalid tmpfs: %.200s", entry);
-  memcpy(path, entry, length);
-  path[length] = 0;
-  if (!mount_options(entry[length] == ':' ? entry + length + 1 : "", &flags, data, sizeof data))
-    return fail(message, "invalid tmpfs option: %.200s", entry);
+  const char *path = entry + length + 1;
+  if (length >= sizeof options || entry[length] != ':' || *path != '/') return fail(message, "invalid tmpfs: %.200s", entry);
+  memcpy(options, entry, length);
+  options[length] = 0;
+  if (!mount_options(options, &flags, data, sizeof data)) return fail(message, "invalid tmpfs option: %.200s", entry);
   bool existed = stat(path, &st) == 0;
   int error = make_dirs(path);
   if (error < 0) return fail(message, "tmpfs %.200s: %s", path, strerror(-error));
@@ -111,6 +111,11 @@ static bool set_sysctl(const char *entry, char *message) {
   return error == 0 || fail(message, "sysctl %.200s: %s", entry, strerror(-error));
 }
 
+static const char *starts_with(const char *text, const char *prefix) {
+  size_t length = strlen(prefix);
+  return strncmp(text, prefix, length) == 0 ? text + length : NULL;
+}
+
 static bool pivot(char *message) {
   if (chdir(DIR_ROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
     return fail(message, "pivot_root: %s", strerror(errno));
@@ -131,9 +136,11 @@ static bool bind_files(const int *trees, char *message) {
 
 bool container_root(const struct config *c, const char *cwd, bool tty, char *message) {
   int trees[FILES];
+  struct share shares[c->mounts.count + 1];
   const unsigned long quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV, fixed = c->privileged ? 0 : MS_RDONLY;
   for (size_t i = 0; i < FILES; i++)
     trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, files[i].source, OPEN_TREE_CLONED | OPEN_TREE_CLOEXECED);
+  if (!shares_take(c, shares, message)) return false;
   if (sethostname(c->hostname, strlen(c->hostname)) < 0) return fail(message, "hostname: %s", strerror(errno));
   if (*c->domainname != 0 && setdomainname(c->domainname, strlen(c->domainname)) < 0) return fail(message, "domain name: %s", strerror(errno));
   if (!pivot(message) || !mount_new("proc", "/proc", quiet, message) || !container_dev(c, message) ||
@@ -141,8 +148,10 @@ bool container_root(const struct config *c, const char *cwd, bool tty, char *mes
       !bind_files(trees, message))
     return false;
   if (tty && make_file("/dev/console") < 0) return fail(message, "/dev/console: %s", strerror(errno));
-  for (size_t i = 0; i < c->tmpfs.count; i++)
-    if (!mount_tmpfs(c->tmpfs.items[i], message)) return false;
+  for (size_t i = 0; i < c->mounts.count; i++) {
+    const char *tmpfs = starts_with(c->mounts.items[i], "tmpfs:");
+    if (tmpfs != NULL ? !mount_tmpfs(tmpfs, message) : !share_place(shares + i, message)) return false;
+  }
   /* Docker's own defaults, then what the user asked for. */
   file_write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
   file_write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");

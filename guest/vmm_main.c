@@ -1,4 +1,4 @@
-/* hull-vmm --dir DIR [--boot-timeout SECONDS] -- qemu-system-x86_64 ARGUMENTS…
+/* hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] -- qemu-system-x86_64 ARGUMENTS…
  *
  * One epoll loop, nothing blocks. Exits with the workload's code; 125 when the machine or the workload could not be started. */
 #include <errno.h>
@@ -19,6 +19,7 @@
 
 struct machine machine;
 static struct watch signals;
+static struct watch file_server = {.fd = -1};
 static uint64_t waiting_signals; /* that came before the workload runs */
 static int64_t limit;            /* of the present state, now_ms; 0: none */
 
@@ -109,17 +110,25 @@ static void run(int boot_ms) {
   }
 }
 
+/* A guest whose file server is gone waits for its answers for ever: the machine ends. QEMU has the connection; we only look at it. */
+static void file_server_ready(struct watch *w, uint32_t events) {
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
+  watch_close(w);
+  finish(machine.started ? 137 : 125, false, "the file server of the mounts ended");
+}
+
 static int usage(void) {
-  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] -- QEMU ARGUMENTS...\n", stderr);
+  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] -- QEMU ARGUMENTS...\n", stderr);
   return 125;
 }
 
 int main(int argc, char **argv) {
   const char *dir = NULL;
-  uint64_t seconds = 60;
+  uint64_t seconds = 60, server = 0;
   int at = 1;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
     if (strcmp(argv[at], "--dir") == 0) dir = argv[at + 1];
+    else if (strcmp(argv[at], "--file-server") == 0 && parse_number(argv[at + 1], AGENT_FD - 1, &server)) continue;
     else if (strcmp(argv[at], "--boot-timeout") != 0 || !parse_number(argv[at + 1], 86400, &seconds)) return usage();
   }
   if (dir == NULL || at + 1 >= argc || strcmp(argv[at], "--") != 0) return usage();
@@ -151,6 +160,12 @@ int main(int argc, char **argv) {
   link_open(pair[0]);
   watch_init(&signals, signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK), signals_ready);
   watch_set(&signals, EPOLLIN);
+  if (server != 0) {
+    /* QEMU's copy stays open across exec; ours need not, and shares its file description only. */
+    watch_init(&file_server, fcntl((int)server, F_DUPFD_CLOEXEC, AGENT_FD + 1), file_server_ready);
+    close((int)server);
+    watch_set(&file_server, EPOLLRDHUP);
+  }
   stdio_open();
   run((int)seconds * 1000);
   stdio_restore();

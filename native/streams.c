@@ -219,10 +219,48 @@ static napi_value js_tty_resize(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+/* ---- a server for one client ---- */
+
+static napi_value pair_value(napi_env env, int first, int second) {
+  napi_value array;
+  if (napi_create_array_with_length(env, 2, &array) == napi_ok && napi_set_element(env, array, 0, value_int(env, first)) == napi_ok &&
+      napi_set_element(env, array, 1, value_int(env, second)) == napi_ok)
+    return array;
+  close(first);
+  close(second);
+  return NULL;
+}
+
+static napi_value js_listen_connected(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE path = NULL;
+  struct sockaddr_un address;
+  if (!arg_all(env, info, 1, argv) || !arg_string(env, argv[0], "path", &path)) return NULL;
+  AUTO_CLOSE directory = socket_address(path, &address);
+  if (directory < 0) return error_throw(env, errno, "open", path);
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error = 0;
+  const char *call = "socket";
+  if (listener < 0 || client < 0) {
+    error = errno;
+  } else if (call = "bind", fchmod(listener, 0600) < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) < 0) {
+    error = errno;
+  } else {
+    /* A backlog of 0 holds one connection: ours. */
+    if (call = "listen", listen(listener, 0) < 0) error = errno;
+    else if (call = "connect", connect(client, (struct sockaddr *)&address, sizeof address) < 0) error = errno;
+    unlink(path);
+  }
+  if (error == 0) return pair_value(env, listener, client);
+  close_quietly(listener);
+  close_quietly(client);
+  return error_throw(env, error, call, path);
+}
+
 bool streams_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {{"conmonAttach", js_conmon_attach},
                                               {"receiveConsole", js_receive_console},
                                               {"bridgePty", js_bridge_pty},
-                                              {"ttyResize", js_tty_resize}};
+                                              {"ttyResize", js_tty_resize},
+                                              {"listenConnected", js_listen_connected}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

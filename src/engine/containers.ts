@@ -96,7 +96,7 @@ export class Containers implements ContainerEngine {
       hostConfig: adaptHostConfig(request.hostConfig),
       ports: this.#publishedPorts(request, config.ExposedPorts),
       mounts: resolveMounts({
-        requested: request.mounts, volumes: isolation === 'vm' ? {} : config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
+        requested: request.mounts, volumes: config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
         mountsOf: (reference) => parts.registry.get(reference).record.mounts, mountpoint: (name) => parts.volumes.store.mountpoint(name),
       }),
       requestedAddress: '',

@@ -74,6 +74,11 @@ export interface Native {
   /** Bridges a pseudo-terminal master to a SOCK_STREAM socketpair on a thread and returns our end. EIO from the master is end of
    *  file. The master itself is not closed (resize needs it). */
   bridgePty(master: number): number
+  /**
+   * A listening SOCK_STREAM socket and the only client that it will ever have, connected already: [listener, client]. `path` names it for that moment and is unlinked again: it
+   * must lie in a directory that nobody else can reach.
+   */
+  listenConnected(path: string): [listener: number, client: number]
   /** TIOCSWINSZ. */
   ttyResize(fd: number, rows: number, columns: number): void
 

@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { connect, Socket } from 'node:net'
-import { basename, dirname } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { codeOf } from '../base/errors.js'
 import { native } from './native.js'
 import { O_PATH } from './paths.js'
@@ -95,6 +95,15 @@ function sayNothing(path: string): void {
     .on('error', () => {}) // it was not waiting any more
     .on('close', () => closeSync(directory))
     .end()
+}
+
+/**
+ * A listening socket for a server that insists on one, and its client, connected already: a socket pair for programs that want accept(2). Nobody else can connect: the name in
+ * `directory` (root's alone) is gone when this returns. Both close on exec; the caller closes them.
+ */
+export function connectedListener(directory: string): { listener: number; client: number } {
+  const [listener, client] = native.listenConnected(join(directory, 'listen'))
+  return { listener, client }
 }
 
 /** A real pipe (pipe(7)) between us and a child: Node's own are sockets, and a program that opens /dev/stdout gets ENXIO from a socket. */

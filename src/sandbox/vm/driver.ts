@@ -12,6 +12,8 @@ import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { hypervisorVersion } from './explain.js'
+import { FileServer, fileServerDirectory } from './fileserver.js'
+import { findFileServer, type FileServerParts } from './fileserver-parts.js'
 import { configFrames, holdFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
@@ -20,6 +22,7 @@ import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
 import { VmSandbox } from './sandbox.js'
+import { checkShare, sharesOf } from './shares.js'
 import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
 
@@ -45,6 +48,8 @@ export interface VmDriverOptions {
   runtimeRoot?: string
   /** Program, by name or path; default qemu-system-x86_64. */
   qemu?: string
+  /** virtiofsd, by path; default where Debian has it. */
+  virtiofsd?: string
   /** Default /dev/kvm. */
   kvmDevice?: string
   /** Seconds that a guest gets to come up; default 60 with KVM, 180 without. */
@@ -69,8 +74,9 @@ export class VmDriver implements SandboxDriver {
   private readonly uids = new UidAllocator()
   private readonly probe: AcceleratorProbe
   private readonly jails: string
-  /** Jail roots of VMs that live, by container id. */
-  private readonly live = new Map<string, string>()
+  /** Jail roots of VMs that live and of their file servers, by container id. */
+  private readonly live = new Map<string, string[]>()
+  private fileServerParts: { at: number; value: Promise<FileServerParts> } | undefined
   private readonly maintenance: Maintenance
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
@@ -115,10 +121,9 @@ export class VmDriver implements SandboxDriver {
     if (spec.runtime !== '' && spec.runtime !== 'crun') {
       throw badRequest(`isolation vm: --runtime ${spec.runtime} has no effect on a virtual machine; leave it out or use --isolation process`)
     }
-    const mount = spec.mounts.find((candidate) => candidate.type !== 'tmpfs')
-    if (mount) {
-      throw badRequest(`isolation vm: ${mount.type} mounts (${mount.target}) are not supported yet; copy the data into the image or use --isolation process`)
-    }
+    for (const mount of spec.mounts) checkShare(mount)
+    // Now and not at the start: who has no virtiofsd hears of it before there is a container.
+    if (spec.mounts.some((mount) => mount.type !== 'tmpfs')) await this.fileServer()
     if (spec.seccomp !== '' && spec.seccomp !== 'default' && spec.seccomp !== 'unconfined') {
       throw badRequest('isolation vm: a custom seccomp profile is not applied inside a virtual machine; leave it out or use --isolation process')
     }
@@ -145,8 +150,11 @@ export class VmDriver implements SandboxDriver {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
     const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { accelerator } = choice
+    const shares = await sharesOf(spec.mounts)
+    const parts = shares.length > 0 ? await this.fileServer() : undefined
     const uid = await this.uids.take(spec.id, spec.stateDir)
-    this.live.set(spec.id, jailRoot)
+    this.live.set(spec.id, [jailRoot, ...(parts ? [parts.root] : [])])
+    let files: { server: FileServer; connection: number } | undefined
     try {
       await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
@@ -156,33 +164,41 @@ export class VmDriver implements SandboxDriver {
         'run.frames': run,
       }
       // All to their end, before anything is undone.
-      const [image, disk, directory] = await Promise.allSettled([
+      const [image, disk, directory, server] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),
         this.options.diskFor(spec, uid).then(async (path) => {
           await giveDisk(path, uid)
           return path
         }),
         makeVmDirectory(spec.runDir, uid, frames),
+        parts ? FileServer.start({ vm: options, parts, guestDir: this.options.guestDir, shares, size }) : undefined,
       ])
+      if (server.status === 'fulfilled') files = server.value
       if (image.status === 'rejected') throw image.reason
       if (disk.status === 'rejected') throw disk.reason
       if (directory.status === 'rejected') throw directory.reason
+      if (server.status === 'rejected') throw server.reason
       const config = jailConfig({
         root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
+        shares: files !== undefined,
         cgroupsPath: options.cgroupPath,
         oomScoreAdj: spec.resources.oomScoreAdj,
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(parts ? { fileServer: parts } : {}) }
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
-      const supervised = await Supervised.create({ ...options, ...(tapFd === undefined ? {} : { preserveFds: [tapFd] }) })
-      return await this.sandbox(spec, record, supervised)
+      // In this order: jailspec.ts counts on it.
+      const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : [])]
+      const supervised = await Supervised.create({ ...options, preserveFds })
+      return await this.sandbox(spec, record, supervised, files?.server)
     } catch (error) {
-      await this.forget(spec, uid).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
+      await this.forget(spec, uid, files?.server).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
+    } finally {
+      if (files) closeSync(files.connection)
     }
   }
 
@@ -195,12 +211,13 @@ export class VmDriver implements SandboxDriver {
     if (!record || !supervised) {
       // The daemon died half-way through a start: nothing of it may stay.
       await Supervised.removeLeftovers(options)
+      if (existsSync(fileServerDirectory(spec.runDir))) await FileServer.removeLeftovers(options)
       await removeRunDirectory(spec.runDir)
       return undefined
     }
     await this.uids.adopt(spec.id, spec.stateDir)
-    this.live.set(spec.id, record.jailRoot)
-    return this.sandbox(spec, record, supervised)
+    this.live.set(spec.id, [record.jailRoot, ...(record.fileServer ? [record.fileServer.root] : [])])
+    return this.sandbox(spec, record, supervised, await FileServer.adopt(options))
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
@@ -223,6 +240,7 @@ export class VmDriver implements SandboxDriver {
     const options = await this.supervisedOptions({ ...leftoverSpec, id, runDir }, record?.cgroupsPath)
     const supervised = record && (await Supervised.adopt(options))
     await (supervised ? supervised.destroy() : Supervised.removeLeftovers(options))
+    if (existsSync(fileServerDirectory(runDir))) await FileServer.removeLeftovers(options)
     await removeRunDirectory(runDir)
   }
 
@@ -231,17 +249,19 @@ export class VmDriver implements SandboxDriver {
     return this.maintenance.endAll()
   }
 
-  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<VmSandbox> {
+  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised, files: FileServer | undefined): Promise<VmSandbox> {
     return new VmSandbox(
       spec, record, supervised,
       await cgroupOf(record.cgroupsPath),
       (privileged) => capabilitiesFor(spec, privileged),
-      () => this.forget(spec, record.uid),
+      () => this.forget(spec, record.uid, files),
+      files,
     )
   }
 
   /** What {@link create} made besides the supervised jail. */
-  private async forget(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, uid: number): Promise<void> {
+  private async forget(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, uid: number, files: FileServer | undefined): Promise<void> {
+    await files?.destroy()
     this.live.delete(spec.id)
     this.uids.release(uid, spec.id)
     await removeRunDirectory(spec.runDir)
@@ -290,10 +310,24 @@ export class VmDriver implements SandboxDriver {
     return { parts, jailRoot, choice }
   }
 
+  /** virtiofsd and its jail; looked up anew when the last look is old. */
+  private fileServer(): Promise<FileServerParts> {
+    const now = performance.now()
+    if (!this.fileServerParts || now - this.fileServerParts.at > PARTS_TTL) {
+      const found = { at: now, value: findFileServer(this.jails, this.options.virtiofsd) }
+      this.fileServerParts = found
+      found.value.catch(() => {
+        if (this.fileServerParts === found) this.fileServerParts = undefined
+      })
+    }
+    return this.fileServerParts.value
+  }
+
   /** Removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
   async collectGarbage(): Promise<void> {
     const { jailRoot } = await this.prepare()
-    await collectJailRoots(this.jails, new Set([jailRoot, ...this.live.values()]))
+    const files = await this.fileServer().then((parts) => [parts.root], () => [])
+    await collectJailRoots(this.jails, new Set([jailRoot, ...files, ...[...this.live.values()].flat()]))
   }
 }
 

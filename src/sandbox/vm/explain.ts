@@ -9,6 +9,7 @@ import { readIfExists } from '../../base/files.js'
 import { limitsInForce } from '../../oci/resources.js'
 import type { Facts } from '../types.js'
 import type { VmClient } from './client.js'
+import type { FileServer } from './fileserver.js'
 import { cleanMessage } from './protocol.js'
 import { parseProcesses } from './ps.js'
 import type { VmRecord } from './record.js'
@@ -22,6 +23,7 @@ export interface ExplainInput {
   record: VmRecord
   cgroup: Cgroup
   client: VmClient
+  files?: FileServer | undefined
 }
 
 type Row = [name: string, value: string]
@@ -144,6 +146,28 @@ async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise
   ]
 }
 
+/** The file server of the mounts and its jail, from its own process. */
+async function fileServerFacts(files: FileServer, record: VmRecord): Promise<Facts> {
+  const [status, ours, theirs, map, mounts] = await Promise.all([
+    processStatus(files.pid), namespacesOf('self'), namespacesOf(files.pid), readIfExists(`/proc/${files.pid}/uid_map`).catch(() => undefined),
+    readIfExists(`/proc/${files.pid}/mountinfo`).catch(() => undefined),
+  ])
+  const own = Object.entries(theirs).filter(([kind, id]) => ours[kind as keyof typeof ours] !== id).map(([kind]) => kind)
+  const rows: Row[] = [
+    ['program', `${record.fileServer?.version ?? 'virtiofsd'}, pid ${files.pid}; conmon, pid ${files.conmonPid}`],
+    ['user', status ? `uid ${status.uids[1]} in a user namespace of its own (${(map ?? '').trim().replace(/\s+/g, ' ')}): root over shared files, nobody elsewhere` : unknown],
+    ['capabilities', status ? `0x${status.capabilities.effective.toString(16)}, in its own user namespace only` : unknown],
+    ['no new privileges', status ? (status.noNewPrivileges ? 'yes' : 'no') : unknown],
+    ['seccomp', status ? `${seccompModes[status.seccomp] ?? unknown}${status.fields['Seccomp_filters'] ? `, ${status.fields['Seccomp_filters']} filters` : ''}` : unknown],
+    ['own namespaces', own.join(' ') || 'none'],
+  ]
+  for (const mount of parseMountinfo(mounts ?? '')) {
+    const share = /^(?:\/shares)?\/(\d+)$/.exec(mount.target)?.[1] // it has made /shares its root
+    if (share !== undefined) rows.push([`share ${share}`, `${mount.root} on ${mount.fstype}, ${mount.options.includes('ro') ? 'read-only' : 'writable'}`])
+  }
+  return { title: 'File server of the mounts', rows }
+}
+
 /** What surrounds a VM's workload, from the kernel: the VMM's own command line and open files, its namespaces, credentials and cgroup. */
 export async function explainVm(input: ExplainInput): Promise<Facts[]> {
   // The supervisor has one child: the VMM.
@@ -155,5 +179,5 @@ export async function explainVm(input: ExplainInput): Promise<Facts[]> {
     ['accelerator', accelerator],
     ['supervisor', `conmon, pid ${input.conmon}; hull-vmm, pid ${input.supervisor}`],
   ]
-  return [{ title: 'Isolation', rows: wall }, machine, guest, ...jail]
+  return [{ title: 'Isolation', rows: wall }, machine, guest, ...jail, ...(input.files ? [await fileServerFacts(input.files, input.record)] : [])]
 }

@@ -50,6 +50,19 @@ export function processEntries(process: ProcessSpec, context: ProcessContext): T
   return entries
 }
 
+/** Parents before children; the index is that of the share (shares.ts). */
+function mountEntries(mounts: WorkloadSpec['mounts']): string[] {
+  const depth = (path: string) => path.split('/').filter(Boolean).length
+  return mounts
+    .map((mount, index) => ({ mount, index }))
+    .sort((a, b) => depth(a.mount.target) - depth(b.mount.target)) // stable
+    .map(({ mount, index }) => {
+      if (mount.type !== 'tmpfs') return `share:${index}:${mount.readOnly ? 'ro' : ''}:${mount.target}`
+      const options = mount.readOnly ? [...mount.options, 'ro'] : mount.options
+      return `tmpfs:${options.filter((option) => option !== '').join(',')}:${mount.target}`
+    })
+}
+
 /** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes. */
 export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntry[] {
   const { resources, network } = spec
@@ -76,11 +89,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntr
     ['readonly', spec.readOnlyRootfs ? '1' : '0'],
     ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],
   )
-  for (const mount of spec.mounts) {
-    if (mount.type !== 'tmpfs') continue
-    const options = mount.readOnly ? [...mount.options, 'ro'] : mount.options
-    entries.push(['tmpfs', `${mount.target}:${options.filter((option) => option !== '').join(',')}`])
-  }
+  for (const mount of mountEntries(spec.mounts)) entries.push(['mount', mount])
   for (const [name, value] of Object.entries(spec.sysctls)) entries.push(['sysctl', `${name}=${value}`])
   entries.push(
     ['memory', String(guestMemory)],

@@ -27,7 +27,7 @@ export const FIRMWARE = ['bios-256k.bin', 'pvh.bin', 'kvmvapic.bin'] as const
 const FIRMWARE_DIRECTORIES = ['/usr/share/seabios', '/usr/share/qemu']
 const MODULE_DIRECTORIES = ['/usr/lib/x86_64-linux-gnu/qemu', '/usr/lib/qemu']
 /** The dynamic loader's default directory on Debian (amd64): no cache and no environment variable is needed to find libraries there. */
-const LIBRARIES = '/lib/x86_64-linux-gnu'
+export const LIBRARIES = '/lib/x86_64-linux-gnu'
 
 const missing = (what: string, package_: string) =>
   new HullError(500, `isolation vm: ${what} is missing; install it with \`apt-get install ${package_}\` or run \`make setup\` in Hull's source tree`)
@@ -106,7 +106,7 @@ export async function libraryClosure(programs: string[]): Promise<LibraryClosure
 }
 
 /** A copy of its own (never a link: a change to the host's file must not reach a running jail), root's, not writable, on disk. */
-async function install(from: string, to: string, mode: number): Promise<void> {
+export async function installFile(from: string, to: string, mode: number): Promise<void> {
   await mkdir(dirname(to), { recursive: true, mode: 0o755 })
   await copyFile(await realpath(from), to, constants.COPYFILE_EXCL)
   await chmod(to, mode)
@@ -120,14 +120,14 @@ async function install(from: string, to: string, mode: number): Promise<void> {
 
 async function populate(root: string, parts: VmParts, { loader, libraries }: LibraryClosure): Promise<void> {
   const at = (path: string) => join(root, path)
-  await install(parts.qemu, at(JAIL_PATHS.qemu), 0o555)
-  await install(parts.supervisor, at(JAIL_PATHS.supervisor), 0o555)
-  await install(parts.kernel, at(JAIL_PATHS.kernel), 0o444)
-  await install(parts.initrd, at(JAIL_PATHS.initrd), 0o444)
-  for (const [name, path] of Object.entries(parts.firmware)) await install(path, at(join(JAIL_PATHS.firmware, name)), 0o444)
-  if (parts.tcgModule) await install(parts.tcgModule, at(join(JAIL_PATHS.modules, 'accel-tcg-x86_64.so')), 0o444)
-  await install(loader, at(loader), 0o555)
-  for (const [name, path] of libraries) await install(path, at(join(LIBRARIES, name)), 0o444)
+  await installFile(parts.qemu, at(JAIL_PATHS.qemu), 0o555)
+  await installFile(parts.supervisor, at(JAIL_PATHS.supervisor), 0o555)
+  await installFile(parts.kernel, at(JAIL_PATHS.kernel), 0o444)
+  await installFile(parts.initrd, at(JAIL_PATHS.initrd), 0o444)
+  for (const [name, path] of Object.entries(parts.firmware)) await installFile(path, at(join(JAIL_PATHS.firmware, name)), 0o444)
+  if (parts.tcgModule) await installFile(parts.tcgModule, at(join(JAIL_PATHS.modules, 'accel-tcg-x86_64.so')), 0o444)
+  await installFile(loader, at(loader), 0o555)
+  for (const [name, path] of libraries) await installFile(path, at(join(LIBRARIES, name)), 0o444)
   // Mount points: the file system is read-only when the runtime mounts over them.
   for (const directory of ['dev', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
   for (const file of [JAIL_PATHS.image, JAIL_PATHS.disk]) await (await open(at(file), 'wx', 0o444)).close()
@@ -146,7 +146,7 @@ export async function ensureJailRoot(directory: string, parts: VmParts): Promise
   try {
     await mkdir(temporary, { mode: 0o755 })
     await populate(temporary, parts, closure)
-    await chmodDirectories(temporary)
+    await lockDirectories(temporary)
     await rename(temporary, final)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
@@ -158,9 +158,10 @@ export async function ensureJailRoot(directory: string, parts: VmParts): Promise
   return final
 }
 
-async function chmodDirectories(directory: string): Promise<void> {
+/** Directories of a jail's root are nobody's to write to. */
+export async function lockDirectories(directory: string): Promise<void> {
   for (const entry of await readdir(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) await chmodDirectories(join(directory, entry.name))
+    if (entry.isDirectory()) await lockDirectories(join(directory, entry.name))
   }
   await chmod(directory, 0o555)
 }
@@ -169,6 +170,6 @@ async function chmodDirectories(directory: string): Promise<void> {
 export async function collectJailRoots(directory: string, inUse: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(directory).catch(() => [])) {
     const path = join(directory, name)
-    if (/^(jail|tmp)-[0-9a-f]+$/.test(name) && !inUse.has(path)) await rm(path, { recursive: true, force: true })
+    if (/^(jail|files|tmp)-[0-9a-f]+$/.test(name) && !inUse.has(path)) await rm(path, { recursive: true, force: true })
   }
 }

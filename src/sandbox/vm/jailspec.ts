@@ -19,6 +19,8 @@ export interface JailInput {
   size: VmSize
   /** The guest's MAC address; absent: no network device. The tap itself is inherited as descriptor {@link TAP_FD}. */
   mac?: string
+  /** There is a file server: its connection is inherited, after the tap. */
+  shares: boolean
   /** '/parent/id' */
   cgroupsPath: string
   oomScoreAdj: number
@@ -30,6 +32,9 @@ export interface JailInput {
 
 /** /dev/kvm, major and minor (linux/miscdevice.h). */
 const KVM_DEVICE = { type: 'c' as const, path: '/dev/kvm', major: 10, minor: 232 }
+
+/** Inherited descriptors come in order: the tap, if there is a network, then the file server. */
+const sharesFd = (input: JailInput) => (input.mac === undefined ? TAP_FD : TAP_FD + 1)
 
 /** Arguments of the supervisor; what follows `--` is QEMU's command line. */
 export function supervisorArguments(input: JailInput): string[] {
@@ -44,9 +49,10 @@ export function supervisorArguments(input: JailInput): string[] {
     image: JAIL_PATHS.image,
     disk: JAIL_PATHS.disk,
     ...(input.mac === undefined ? {} : { network: { fd: TAP_FD, mac: input.mac } }),
+    ...(input.shares ? { shares: { fd: sharesFd(input) } } : {}),
     ...(input.console ? { console: `${JAIL_PATHS.directory}/console.log` } : {}),
   })
-  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), '--', JAIL_PATHS.qemu, ...qemu]
+  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), ...(input.shares ? ['--file-server', String(sharesFd(input))] : []), '--', JAIL_PATHS.qemu, ...qemu]
 }
 
 /**

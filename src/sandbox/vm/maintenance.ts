@@ -5,6 +5,7 @@ import { codeOf, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import type { FileJob, FileOperation } from '../files.js'
 import type { WorkloadSpec } from '../types.js'
+import { isShareable } from './shares.js'
 import type { VmSandbox } from './sandbox.js'
 
 /** Milliseconds that a machine is kept for the next job: `docker cp` asks twice, a user often once more. */
@@ -19,7 +20,7 @@ interface Machine {
   timer: NodeJS.Timeout | undefined
 }
 
-/** What a maintenance machine is made from: the container's disk and image; no workload, no network, no mounts, no log, a cgroup and directory of its own. */
+/** What a maintenance machine is made from: the container's disk and image; no workload, no network, no log, a cgroup and directory of its own. */
 export function maintenanceSpec(spec: WorkloadSpec, directory: string): WorkloadSpec {
   const id = `${spec.id.slice(0, 58)}-files`
   return {
@@ -28,7 +29,8 @@ export function maintenanceSpec(spec: WorkloadSpec, directory: string): Workload
     process: { args: ['hold'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
     openStdin: false,
     stdinOnce: false,
-    mounts: [],
+    // As Docker mounts them for a container that does not run. What is not there now (a volume with options, a part of one) is left out.
+    mounts: spec.mounts.filter((mount) => mount.type !== 'tmpfs' && isShareable(mount.source)),
     network: { mode: 'none' },
     init: false,
     sysctls: {},

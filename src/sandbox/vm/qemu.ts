@@ -40,6 +40,8 @@ export interface Machine {
   disk?: string
   /** An open tap and the guest's MAC address. */
   network?: { fd: number; mac: string }
+  /** A connected socket to the file server (vhost-user): becomes the virtiofs "hull". */
+  shares?: { fd: number }
   /** File that gets the guest kernel's console; for finding faults only. */
   console?: string
 }
@@ -91,11 +93,13 @@ export function qemuArguments(machine: Machine): string[] {
     '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
     '-sandbox', SANDBOX,
     ...(machine.firmware ? ['-L', machine.firmware] : []),
-    '-machine', MACHINE,
+    '-machine', machine.shares ? `${MACHINE},memory-backend=ram` : MACHINE,
     '-accel', machine.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TCG_CACHE_MIB}`,
     '-cpu', CPU[machine.accelerator],
     '-smp', String(machine.vcpus),
     '-m', `${machine.ram / (1 << 20)}M`,
+    // The file server reads and writes the guest's memory itself: it must be a file that both have. Only then: such memory is not merged, and is counted as shared.
+    ...(machine.shares ? ['-object', `memory-backend-memfd,id=ram,size=${machine.ram / (1 << 20)}M,share=on`] : []),
     // First of all devices, so that the agent's port has a number that never changes.
     '-device', 'virtio-serial-pci,disable-legacy=on',
     '-chardev', `socket,id=agent,fd=${machine.agentFd}`,
@@ -113,6 +117,9 @@ export function qemuArguments(machine: Machine): string[] {
       '-netdev', `tap,id=net,fd=${machine.network.fd}`,
       '-device', `virtio-net-pci,netdev=net,mac=${machine.network.mac},romfile=,disable-legacy=on`,
     )
+  }
+  if (machine.shares) {
+    args.push('-chardev', `socket,id=shares,fd=${machine.shares.fd}`, '-device', 'vhost-user-fs-pci,chardev=shares,tag=hull,queue-size=512')
   }
   if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
   args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined))

@@ -8,6 +8,7 @@ import type { ExecSession, ExitStatus, Facts, ProcessSpec, Resources, Sandbox, S
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { execError, startError } from './errors.js'
+import type { FileServer } from './fileserver.js'
 import { explainVm } from './explain.js'
 import { guestFiles } from './files.js'
 import { processEntries } from './guestspec.js'
@@ -45,6 +46,7 @@ export class VmSandbox implements Sandbox {
     /** CAP_… names of the workload, and of exec sessions. */
     private readonly capabilities: (privileged: boolean) => readonly string[],
     private readonly onDestroyed: () => Promise<void>,
+    private readonly fileServer?: FileServer,
   ) {
     this.client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
     this.exited = this.watch()
@@ -204,7 +206,7 @@ export class VmSandbox implements Sandbox {
   }
 
   explain(): Promise<Facts[]> {
-    return explainVm({ supervisor: this.pid, conmon: this.supervised.conmonPid, record: this.record, cgroup: this.cgroup, client: this.client })
+    return explainVm({ supervisor: this.pid, conmon: this.supervised.conmonPid, record: this.record, cgroup: this.cgroup, client: this.client, files: this.fileServer })
   }
 
   destroy(): Promise<void> {

@@ -54,7 +54,7 @@ core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zer
 
   it('is read-only with readonly=1, but for tmpfs', async () => {
     const result = await run('touch /x || touch /data/file && stat -c "%a %U" /data /new && echo a > /new/x && awk \'$5=="/data"{print $6}\' /proc/self/mountinfo; mount -o remount,rw / 2>&1',
-      { config: [['readonly', 1], ['tmpfs', '/data'], ['tmpfs', '/new:size=1m,mode=700,exec']] })
+      { config: [['readonly', 1], ['mount', 'tmpfs::/data'], ['mount', 'tmpfs:size=1m,mode=700,exec:/new']] })
     expect(result.err).toContain('Read-only file system')
     expect(result.out).toMatch(/^755 root\n700 root\nrw,nosuid,nodev,noexec,relatime\nmount: .*\n$/)
   })
@@ -167,7 +167,7 @@ describe('a workload that cannot start', () => {
     [125, 'no root device', { args: ['true'], configFrames: encode(T.CONFIG, text([['net', 'none']])) }],
     [125, 'eth0: hardware address 02:00:00:00:00:01: No such device', { args: ['true'], config: [['net', 'eth'], ['address', '10.0.0.2'], ['mac', '02:00:00:00:00:01']] }],
     [125, 'invalid memory: lots', { args: ['true'], config: [['memory', 'lots']] }],
-    [126, 'invalid tmpfs option: /tmp:remount', { args: ['true'], config: [['tmpfs', '/tmp:remount']] }],
+    [126, 'invalid tmpfs option: remount:/tmp', { args: ['true'], config: [['mount', 'tmpfs:remount:/tmp']] }],
   ] as [number, string, BootOptions][])('ends with %i: %s', async (code, message, options) => {
     const vm = await lab.boot(options)
     expect(await vm.exited).toBe(code)

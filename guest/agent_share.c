@@ -1,0 +1,92 @@
+/* File shares: one virtiofs with a directory or file for each mount at /INDEX. What is read-only is so on the host already; what is said here
+ * is for the workload to see. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define TAG "hull"
+#define DEVICE_WAIT_MS 3000
+#define TREE_CLONED (1u | O_CLOEXEC) /* OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC */
+#define TREE_WHOLE 0x8000u           /* AT_RECURSIVE */
+#define MOVE_FROM_FD 4u              /* MOVE_MOUNT_F_EMPTY_PATH */
+#define MOVE_FOLLOW 16u              /* MOVE_MOUNT_T_SYMLINKS: as mount(2) does; inside the container that leads nowhere else */
+
+static bool mounted;
+
+struct attributes { /* struct mount_attr, linux/mount.h */
+  uint64_t set, clear, propagation, userns;
+};
+#define ATTRIBUTE_RDONLY 1u
+
+static const char *share_entry(const char *entry) { return strncmp(entry, "share:", 6) == 0 ? entry + 6 : NULL; }
+
+bool shares_mount(const struct config *c, char *message) {
+  size_t count = 0;
+  for (size_t i = 0; i < c->mounts.count; i++) count += share_entry(c->mounts.items[i]) != NULL;
+  if (count == 0) return true;
+  if (!load_modules("/modules/shares", message)) return false;
+  if (mkdir(DIR_SHARES, 0700) < 0 && errno != EEXIST) return fail(message, "%s: %s", DIR_SHARES, strerror(errno));
+  /* A device may be probed a moment after its module is there: EINVAL is "no such tag". */
+  int64_t limit = now_ms() + DEVICE_WAIT_MS;
+  while (mount(TAG, DIR_SHARES, "virtiofs", MS_NODEV, NULL) < 0) {
+    if (errno != EINVAL || now_ms() >= limit) return fail(message, "mount the file shares: %s", strerror(errno));
+    usleep(1000);
+  }
+  mounted = true;
+  return true;
+}
+
+void shares_unmount(void) {
+  if (!mounted) return;
+  mounted = false;
+  /* Nobody is left in there: what a shared mapping wrote goes out now. */
+  sync();
+  umount2(DIR_SHARES, MNT_DETACH);
+}
+
+/* INDEX:OPTIONS:TARGET */
+static bool take(const char *entry, struct share *share, char *message) {
+  char path[64];
+  size_t index = strspn(entry, "0123456789"), options = strcspn(entry + index, ":") == 0 ? strcspn(entry + index + 1, ":") : 0;
+  const char *words = entry + index + 1;
+  if (index == 0 || index > 8 || entry[index] != ':' || words[options] != ':' || words[options + 1] != '/')
+    return fail(message, "invalid share: %.200s", entry);
+  share->target = words + options + 1;
+  snprintf(path, sizeof path, DIR_SHARES "/%.*s", (int)index, entry);
+  share->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, TREE_CLONED | TREE_WHOLE);
+  if (share->tree < 0) return fail(message, "share for %.200s: %s", share->target, strerror(errno));
+  struct attributes attributes = {.set = ATTRIBUTE_RDONLY};
+  bool readonly = options == 2 && memcmp(words, "ro", 2) == 0;
+  if (!readonly && options > 0) return fail(message, "invalid share option: %.200s", entry);
+  if (readonly && syscall(SYS_mount_setattr, share->tree, "", AT_EMPTY_PATH | TREE_WHOLE, &attributes, sizeof attributes) < 0)
+    return fail(message, "read-only %.200s: %s", share->target, strerror(errno));
+  return true;
+}
+
+bool shares_take(const struct config *c, struct share *shares, char *message) {
+  for (size_t i = 0; i < c->mounts.count; i++) {
+    const char *entry = share_entry(c->mounts.items[i]);
+    shares[i] = (struct share){.tree = -1};
+    if (entry != NULL && !take(entry, shares + i, message)) return false;
+  }
+  return true;
+}
+
+bool share_place(struct share *share, char *message) {
+  struct stat st;
+  if (share->tree < 0 || fstat(share->tree, &st) < 0) return fail(message, "invalid mount");
+  int error = S_ISDIR(st.st_mode) ? make_dirs(share->target) : make_file(share->target);
+  if (error < 0) return fail(message, "mount %.200s: %s", share->target, strerror(-error));
+  if (syscall(SYS_move_mount, share->tree, "", AT_FDCWD, share->target, MOVE_FROM_FD | MOVE_FOLLOW) < 0)
+    return fail(message, "mount %.200s: %s", share->target, strerror(errno));
+  close(share->tree);
+  share->tree = -1;
+  return true;
+}

@@ -1,0 +1,3 @@
+import { volumesSuite } from './suites/volumes.js'
+
+volumesSuite('vm')
