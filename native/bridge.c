@@ -31,6 +31,7 @@ enum { CONMON_STDERR = 3 }; /* first byte of a packet; stdout is 2 (stdpipe_t in
 struct bridge {
   int remote, local;
   enum bridge_kind kind;
+  bool silent;        /* nothing goes to the remote, not even an end */
   bool remote_eof;    /* nothing more will come from the remote */
   bool remote_deaf;   /* the remote takes no more input: drop it */
   bool local_eof;     /* Node sends no more */
@@ -145,7 +146,7 @@ static void carry(struct bridge *self) {
     flush_in(self);
     if (self->local_eof && !self->in_end && !self->eof_passed_on) {
       /* A terminal has no half: its end of input is a character that the user types. */
-      if (self->kind != BRIDGE_PTY) shutdown(self->remote, SHUT_WR);
+      if (self->kind != BRIDGE_PTY && !self->silent) shutdown(self->remote, SHUT_WR);
       self->eof_passed_on = true;
     }
     if (self->eof_delivered && self->local_eof) return;
@@ -164,6 +165,16 @@ static void carry(struct bridge *self) {
   }
 }
 
+/* Keeps the socket, as a client that neither speaks nor listens, until conmon is gone. Its next write to us fails, and it writes no more. */
+static void linger(struct bridge *self) {
+  close_quietly(self->local);
+  self->local = -1;
+  shutdown(self->remote, SHUT_RD);
+  struct pollfd polled = {.fd = self->remote}; /* POLLHUP comes unasked */
+  while (poll(&polled, 1, -1) < 0 && errno == EINTR) {
+  }
+}
+
 static void bridge_free(struct bridge *self) {
   close_quietly(self->remote);
   close_quietly(self->local);
@@ -171,12 +182,14 @@ static void bridge_free(struct bridge *self) {
 }
 
 static void *bridge_body(void *argument) {
-  carry(argument);
-  bridge_free(argument);
+  struct bridge *self = argument;
+  carry(self);
+  if (self->silent && !self->remote_eof) linger(self);
+  bridge_free(self);
   return NULL;
 }
 
-int bridge_start(int remote, enum bridge_kind kind) {
+int bridge_start(int remote, enum bridge_kind kind, bool silent) {
   int pair[2];
   struct bridge *self = malloc(sizeof *self);
   if (!self) {
@@ -186,6 +199,7 @@ int bridge_start(int remote, enum bridge_kind kind) {
   memset(self, 0, offsetof(struct bridge, out)); /* not the buffers: untouched pages cost nothing */
   self->remote = remote;
   self->kind = kind;
+  self->silent = silent;
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
     self->local = -1;
     bridge_free(self);

@@ -10,7 +10,9 @@ enum bridge_kind {
   BRIDGE_PTY            /* a pseudo-terminal's master */
 };
 
-/* Takes ownership of `remote` at once (also on failure). Returns our end of the socketpair, or -1 with errno. */
-int bridge_start(int remote, enum bridge_kind kind);
+/* `silent`: Node has nothing to say to the remote, and the remote must not take its leaving for an end of input: the socket stays open, deaf, until
+ * the remote closes it. conmon closes a container's stdin when any client ends, also one that only listened.
+ * Takes ownership of `remote` at once (also on failure). Returns our end of the socketpair, or -1 with errno. */
+int bridge_start(int remote, enum bridge_kind kind, bool silent);
 
 #endif

@@ -19,7 +19,7 @@
 struct stream_task {
   struct task task;
   char *path;
-  bool raw;
+  bool raw, silent;
   int listener, timeout;
 };
 
@@ -54,17 +54,18 @@ static void conmon_run(struct task *task) {
     close(fd);
     return;
   }
-  task->fd = bridge_start(fd, self->raw ? BRIDGE_CONMON_RAW : BRIDGE_CONMON_FRAMED);
+  task->fd = bridge_start(fd, self->raw ? BRIDGE_CONMON_RAW : BRIDGE_CONMON_FRAMED, self->silent);
   if (task->fd < 0) task_fail(task, errno, "socketpair", NULL);
 }
 
 static napi_value js_conmon_attach(napi_env env, napi_callback_info info) {
-  napi_value argv[2];
-  if (!arg_all(env, info, 2, argv)) return NULL;
+  napi_value argv[3];
+  if (!arg_all(env, info, 3, argv)) return NULL;
   struct stream_task *self = task_new(env, sizeof *self, conmon_run, stream_drop);
   if (!self) return NULL;
   self->listener = -1;
-  if (!arg_string(env, argv[0], "socketPath", &self->path) || !arg_bool(env, argv[1], "raw", &self->raw)) {
+  if (!arg_string(env, argv[0], "socketPath", &self->path) || !arg_bool(env, argv[1], "raw", &self->raw) ||
+      !arg_bool(env, argv[2], "silent", &self->silent)) {
     task_discard(&self->task);
     return NULL;
   }
@@ -203,7 +204,7 @@ static napi_value js_bridge_pty(napi_env env, napi_callback_info info) {
     close_quietly(copy);
     return error_throw(env, errno, "fcntl", NULL);
   }
-  int fd = bridge_start(copy, BRIDGE_PTY);
+  int fd = bridge_start(copy, BRIDGE_PTY, false);
   if (fd < 0) return error_throw(env, errno, "socketpair", NULL);
   return value_int(env, fd);
 }

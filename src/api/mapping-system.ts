@@ -57,7 +57,7 @@ export function infoJson(info: EngineInfo, version: VersionInfo, now = new Date(
     Driver: info.storageDriver,
     // The one list of free lines that `docker info` prints; Hull's own come after the storage driver's.
     DriverStatus: [...info.storageStatus, ...info.details],
-    Plugins: { Volume: ['local'], Network: info.networkPlugins, Authorization: null, Log: [info.loggingDriver] },
+    Plugins: { Volume: ['local'], Network: info.networkPlugins, Authorization: null, Log: ['json-file', 'local'] },
     MemoryLimit: info.limits.memory,
     SwapLimit: info.limits.swap,
     KernelMemoryTCP: false,

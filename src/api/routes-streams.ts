@@ -105,7 +105,7 @@ async function logs(x: Exchange): Promise<void> {
   const tail = query.text('tail')
   const lines = /^\d{1,9}$/.test(tail) ? Number(tail) : undefined // 'all' and, as in Docker, anything else
   const { tty, output } = await x.engine.containers.logs(x.param('id'), {
-    follow: query.bool('follow'), timestamps: query.bool('timestamps'), signal: x.signal, ...(since === undefined ? {} : { since }),
+    follow: query.bool('follow'), timestamps: query.bool('timestamps'), details: query.bool('details'), signal: x.signal, ...(since === undefined ? {} : { since }),
     ...(until === undefined ? {} : { until }), ...(lines === undefined ? {} : { tail: lines }),
   })
   x.begin(streamType(tty, x.minor))

@@ -244,6 +244,8 @@ export interface LogsRequest {
   until?: bigint
   /** Put RFC 3339 time with nanoseconds and a blank before every line. */
   timestamps: boolean
+  /** Put the attributes that the log options name before every line. */
+  details: boolean
   /** Last so many lines; undefined: all. Counted before stdout and stderr are told apart, as Docker does. */
   tail?: number
   signal: AbortSignal

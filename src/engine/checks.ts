@@ -3,6 +3,7 @@ import { badRequest, notImplemented } from '../base/errors.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { CreateContainerRequest, HostConfig } from './api-types.js'
+import { checkLogConfig, logWarnings } from './log-config.js'
 
 const mebibyte = 1024 * 1024
 
@@ -134,7 +135,8 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
       host.BlkioDeviceReadIOps.length + host.BlkioDeviceWriteIOps.length > 0,
     'a per-device I/O limit',
   )
-  refuse(!['', 'json-file', 'local', 'none'].includes(host.LogConfig.Type), `--log-driver ${host.LogConfig.Type}`)
+  refuse(['awslogs', 'etwlogs', 'fluentd', 'gcplogs', 'gelf', 'journald', 'splunk', 'syslog'].includes(host.LogConfig.Type), `--log-driver ${host.LogConfig.Type}`)
+  checkLogConfig(host.LogConfig)
   for (const mount of request.mounts) {
     refuse(!['bind', 'volume', 'tmpfs'].includes(mount.type), `a mount of type ${mount.type} (${mount.target})`)
   }
@@ -154,9 +156,7 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
 /** Options that are taken and do nothing, said so that nobody counts on them. */
 export function ignoredWarnings(host: HostConfig): string[] {
   const warnings: string[] = []
-  if (Object.keys(host.LogConfig.Config).length > 0 && host.LogConfig.Type !== 'none') {
-    warnings.push('Log options are not applied yet: the log is kept whole.')
-  }
+  warnings.push(...logWarnings(host.LogConfig))
   if (host.MemorySwappiness !== null && host.MemorySwappiness !== -1) warnings.push('Memory swappiness is not applied.')
   if (host.KernelMemoryTCP > 0) warnings.push('A kernel memory TCP limit is not applied.')
   return warnings

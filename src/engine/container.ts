@@ -28,7 +28,7 @@ export class Container {
   /** `docker cp` and the like that go on. */
   readonly fileJobs = new FileJobs()
   #runEnd = new AbortController()
-  #attaches = new Set<LateDuplex>()
+  #attaches = new Map<LateDuplex, boolean>()
   #waiters = new Set<{ condition: WaitCondition; resolve: (result: WaitResult) => void }>()
 
   constructor(readonly record: ContainerRecord) {}
@@ -56,14 +56,14 @@ export class Container {
 
   // attach -------------------------------------------------------------------------------------------------
 
-  /** A stream to the container's stdio: joined now when it runs, else at its next start. */
-  async attach(): Promise<Duplex> {
+  /** A stream to the container's stdio (`input`: also to its stdin): joined now when it runs, else at its next start. */
+  async attach(input: boolean): Promise<Duplex> {
     const late = new LateDuplex()
     if (this.sandbox && this.isUp) {
-      late.connect((await this.sandbox.attach()).duplex)
+      late.connect((await this.sandbox.attach(input)).duplex)
       return late
     }
-    this.#attaches.add(late)
+    this.#attaches.set(late, input)
     late.once('close', () => this.#attaches.delete(late))
     return late
   }
@@ -72,12 +72,12 @@ export class Container {
   async connectAttaches(sandbox: Sandbox): Promise<void> {
     const waiting = [...this.#attaches]
     this.#attaches.clear()
-    await Promise.all(waiting.map(async (late) => late.connect((await sandbox.attach()).duplex)))
+    await Promise.all(waiting.map(async ([late, input]) => late.connect((await sandbox.attach(input)).duplex)))
   }
 
   /** The start failed or the container is gone: waiting streams end. */
   closeAttaches(): void {
-    for (const late of this.#attaches) late.close()
+    for (const late of this.#attaches.keys()) late.close()
     this.#attaches.clear()
   }
 

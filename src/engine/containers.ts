@@ -304,11 +304,11 @@ export class Containers implements ContainerEngine {
     if (request.logs) {
       // The log holds all output up to this moment and, followed, all that comes: one source, so nothing is missed or doubled.
       const { output } = await logStream(container, this.parts.store.directory(record.id), { follow: request.stream, timestamps: false, signal: stop.signal })
-      const input = request.stream && request.stdin ? await container.attach() : undefined
+      const input = request.stream && request.stdin ? await container.attach(true) : undefined
       input?.resume()
       duplex = input ? Duplex.from({ readable: output, writable: input }) : Duplex.from(output)
     } else if (request.stream) {
-      duplex = await container.attach()
+      duplex = await container.attach(request.stdin)
     } else {
       duplex = Duplex.from([])
     }

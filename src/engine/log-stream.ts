@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { readLog } from '../oci/logs.js'
 import type { Container } from './container.js'
+import { detailsPrefix, logAttributes } from './log-config.js'
 
 /** The log file below a container's directory. */
 export const logFile = 'container.log'
@@ -12,6 +13,8 @@ export interface LogStreamOptions {
   since?: bigint
   until?: bigint
   timestamps: boolean
+  /** --details */
+  details?: boolean
   tail?: number
   signal: AbortSignal
 }
@@ -40,9 +43,11 @@ export async function logStream(container: Container, directory: string, options
     ended: container.runEnded,
     stop: stop.signal,
   })
+  const details = options.details ? detailsPrefix(logAttributes(container.record)) : ''
   async function* chunks(): AsyncGenerator<Buffer> {
     for await (const line of lines) {
-      const bytes = options.timestamps && !line.continuation ? Buffer.concat([Buffer.from(`${line.time} `), line.bytes]) : line.bytes
+      const before = line.continuation ? '' : `${options.timestamps ? `${line.time} ` : ''}${details}`
+      const bytes = before === '' ? line.bytes : Buffer.concat([Buffer.from(before), line.bytes])
       yield tty ? bytes : framed(line.stream, bytes)
     }
   }

@@ -8,6 +8,7 @@ import type { ImageRoot } from '../image/types.js'
 import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sandbox/types.js'
 import type { HostConfig } from './api-types.js'
 import { parseSecurityOptions } from './checks.js'
+import { logLimits } from './log-config.js'
 import type { ContainerRecord } from './store.js'
 
 /** Docker's PATH for a container whose image sets none (moby system.DefaultPathEnv). */
@@ -147,6 +148,7 @@ export async function workloadSpec(
   const security = parseSecurityOptions(host.SecurityOpt, host.Privileged)
   const directory = join(paths.containersDir, record.id)
   const [rows, columns] = host.ConsoleSize
+  const limits = logLimits(host.LogConfig)
   return {
     id: record.id,
     name: record.name,
@@ -189,6 +191,7 @@ export async function workloadSpec(
     readonlyPaths: host.ReadonlyPaths ?? (host.Privileged ? [] : readonlyPaths),
     cgroupParent: host.CgroupParent || paths.cgroupParent,
     logPath: host.LogConfig.Type === 'none' ? '' : join(directory, 'container.log'),
+    ...(limits ? { logLimits: limits } : {}),
     stateDir: directory,
     runDir: join(paths.execRoot, 'containers', record.id),
   }

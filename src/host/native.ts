@@ -67,7 +67,7 @@ export interface Native {
    * (8-byte header: stream 1|2, 0,0,0, length u32 big-endian), or raw when `raw`. What is written goes to the container's
    * stdin; shutdown(SHUT_WR) is passed on as end of input. Paths longer than sun_path work (connect by /proc/self/fd).
    */
-  conmonAttach(socketPath: string, raw: boolean): Promise<number>
+  conmonAttach(socketPath: string, raw: boolean, silent: boolean): Promise<number>
   /** Listens on `socketPath` (already when the call returns its promise: start the runtime then), waits (at most `timeoutMs`) for one SCM_RIGHTS message as OCI runtimes send to --console-socket, unlinks the path,
    *  and returns the pseudo-terminal's master. */
   receiveConsole(socketPath: string, timeoutMs: number): Promise<number>

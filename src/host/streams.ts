@@ -23,10 +23,11 @@ function streamOf(fd: number): Socket {
  * framing, or as it is with `raw`. What the container wrote before is not repeated: attach before `crun start`. All output has been read when
  * the stream ends. A stream that nobody reads holds up the container. Rejects with ENOENT or ECONNREFUSED when conmon is gone.
  *
- * conmon closes the container's stdin when ANY client ends or leaves, unless it runs with `--leave-stdin-open` (then never).
+ * conmon closes the container's stdin when ANY client ends or leaves, unless it runs with `--leave-stdin-open` (then never). A `silent` client does
+ * not: what is written is dropped, and its connection is kept open behind its back until the container ends.
  */
-export async function attachConmon(path: string, options: { raw: boolean }): Promise<Socket> {
-  return streamOf(await native.conmonAttach(path, options.raw))
+export async function attachConmon(path: string, options: { raw: boolean; silent?: boolean }): Promise<Socket> {
+  return streamOf(await native.conmonAttach(path, options.raw, options.silent ?? false))
 }
 
 /** The master side of a pseudo-terminal. */

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { internal } from '../base/errors.js'
+import { conmonLogLimit, type LogLimits } from './log-rotation.js'
 import { createError, type Attempt } from './runtime-errors.js'
 import type { Runtime } from './runtime.js'
 
@@ -18,6 +19,8 @@ export interface ConmonOptions {
   runtime: Runtime
   /** CRI log file, appended to; '' for none. Absolute, without ':' (conmon's option syntax). */
   logPath: string
+  /** How large the log may become; absent: without bound. */
+  logLimits?: LogLimits
   /** As process.terminal in config.json. */
   tty: boolean
   /** The container has a stdin that clients may write to (else /dev/null). */
@@ -62,6 +65,7 @@ function conmonArguments(options: ConmonOptions): string[] {
     '--full-attach',
     '--no-sync-log', // as dockerd: fsync of a log costs milliseconds and saves it from power cuts alone
   ]
+  if (options.logPath !== '' && options.logLimits) args.push('--log-size-max', String(conmonLogLimit(options.logLimits)))
   if (options.tty) args.push('--terminal')
   if (options.stdin) args.push('--stdin')
   if (options.leaveStdinOpen) args.push('--leave-stdin-open')

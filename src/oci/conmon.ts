@@ -10,6 +10,7 @@ import { attachConmon } from '../host/streams.js'
 import { oomKilled } from './cgroups.js'
 import { spawnConmon, type ConmonOptions } from './conmon-spawn.js'
 import { ExitDirectory } from './exits.js'
+import { LogRotator } from './log-rotation.js'
 import { ResizeQueue } from './resize.js'
 import type { Runtime } from './runtime.js'
 
@@ -82,6 +83,7 @@ export class Supervised {
   #destroyed: Promise<void> | undefined
   readonly #exits: ExitDirectory
   readonly #resizes: ResizeQueue
+  readonly #rotator: LogRotator | undefined
 
   private constructor(
     private readonly options: SupervisedOptions,
@@ -92,6 +94,7 @@ export class Supervised {
     this.exited = new Promise((resolve) => (this.#exit = resolve))
     this.#exits = ExitDirectory.of(options.exitDir)
     this.#resizes = new ResizeQueue(join(options.runDir, 'ctl'))
+    if (options.logPath !== '' && options.logLimits) this.#rotator = new LogRotator(options.logPath, options.logLimits, () => this.reopenLog())
   }
 
   /** Host pid of the container's init. */
@@ -159,6 +162,7 @@ export class Supervised {
   }
 
   #watch(): void {
+    this.#rotator?.start()
     this.#exits.add(this.options.id, () => void this.#finish())
     if (this.child && (this.child.exitCode !== null || this.child.signalCode !== null)) void this.#finish()
     else if (this.child) this.child.once('exit', () => void this.#finish())
@@ -209,6 +213,7 @@ export class Supervised {
         exit ??= await this.#abandoned()
       }
       if (!exit) return
+      await this.#rotator?.stop()
       this.#ended = exit
       this.#exits.remove(this.options.id)
       clearInterval(this.#check)
@@ -240,10 +245,11 @@ export class Supervised {
   /**
    * A connection to the container's stdio: raw with a tty, else in Docker's multiplexed framing. Output from now on; when it was
    * opened before {@link start}, all of it (conmon's loop serves the attach socket before the container's pipes).
+   * Without `input` nothing is written, and leaving does not end the container's stdin.
    */
-  async attach(): Promise<Duplex> {
+  async attach(input = true): Promise<Duplex> {
     try {
-      return await attachConmon(join(this.options.runDir, 'attach'), { raw: this.options.tty })
+      return await attachConmon(join(this.options.runDir, 'attach'), { raw: this.options.tty, silent: !input && this.options.stdin && !this.options.leaveStdinOpen })
     } catch (error) {
       const code = codeOf(error)
       if (code === 'ENOENT' || code === 'ECONNREFUSED') throw conflict(`container ${this.options.id} is not running`, error)
@@ -292,6 +298,7 @@ export class Supervised {
       await waitGone(this.conmon, 2000)
     }
     await this.#finish()
+    await this.#rotator?.stop()
     this.#exits.remove(this.options.id)
     clearInterval(this.#check)
     if (!this.#ended) {

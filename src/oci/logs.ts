@@ -2,6 +2,7 @@ import { watch, type FSWatcher } from 'node:fs'
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { codeOf } from '../base/errors.js'
 import { formatTime, RecordParser, type LogRecord } from './log-records.js'
+import { keptName, rotatedNumbers } from './log-rotation.js'
 import { findTail, type Segment } from './log-tail.js'
 
 /** A line of a container's output, or a part of one. */
@@ -35,6 +36,8 @@ export interface LogOptions {
 const CHUNK = 64 << 10
 /** How often a followed file is looked at when inotify says nothing (it was replaced, or there is no watch), ms. */
 const IDLE = 1000
+/** How long the new file of a rotation takes to appear, ms. */
+const BETWEEN = 10
 
 async function openIfExists(path: string): Promise<FileHandle | undefined> {
   try {
@@ -45,26 +48,37 @@ async function openIfExists(path: string): Promise<FileHandle | undefined> {
   }
 }
 
-/** path.N, …, path.1, path: those that are there, oldest first. Open at once, so that a rotation meanwhile loses nothing. */
+/** Times that the files are opened anew because they were rotated meanwhile. */
+const ATTEMPTS = 50
+
+const inodeAt = async (path: string): Promise<bigint | undefined> => (await stat(path, { bigint: true }).catch(() => undefined))?.ino
+
+/** path.N, …, path.1, path: those that are there, oldest first. Open at once, so that a rotation later on loses nothing. */
 async function openSegments(path: string): Promise<Segment[]> {
-  const segments: Segment[] = []
-  const add = async (name: string) => {
-    const file = await openIfExists(name)
-    if (file) segments.unshift({ file, size: (await file.stat()).size })
-    return file !== undefined
+  for (let attempt = 1; ; attempt++) {
+    const before = await inodeAt(path)
+    const opened: FileHandle[] = []
+    const open = async (name: string) => {
+      const file = await openIfExists(name)
+      if (file) opened.push(file)
+    }
+    await open(path)
+    await open(keptName(path)) // what conmon replaced a moment ago, or the same file once more
+    // Newest first, each after the one that it could become, and one more: files that move up meanwhile are seen twice rather than not at all.
+    const numbers = await rotatedNumbers(path)
+    for (const n of numbers.length > 0 ? [...numbers, numbers.at(-1)! + 1] : []) await open(`${path}.${n}`)
+    const segments: Segment[] = []
+    const inodes = new Set<bigint>()
+    for (const file of opened) {
+      const { ino, size } = await file.stat({ bigint: true })
+      if (inodes.has(ino)) await file.close()
+      else segments.unshift({ file, size: Number(size) })
+      inodes.add(ino)
+    }
+    // The newest has become an older one while we opened the others: one may have slipped past us.
+    if (before === (await inodeAt(path)) || attempt === ATTEMPTS) return segments
+    await Promise.all(segments.map(({ file }) => file.close()))
   }
-  await add(path)
-  for (let n = 1; n <= 1000 && (await add(`${path}.${n}`)); n++);
-  // Rotated between two opens: the same file twice.
-  const inodes = new Set<bigint>()
-  const unique: Segment[] = []
-  for (const segment of segments.reverse()) {
-    const { ino } = await segment.file.stat({ bigint: true })
-    if (inodes.has(ino)) await segment.file.close()
-    else unique.unshift(segment)
-    inodes.add(ino)
-  }
-  return unique
 }
 
 /** Wakes the follower: the file has changed, time has passed, the container has ended, the client has gone. */
@@ -171,11 +185,10 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
       // Asked before reading: what was written before the end is then surely read.
       const over = !options.follow || options.ended?.aborted === true || (options.until !== undefined && BigInt(Date.now()) * 1_000_000n > options.until)
       // Likewise: once another file is in place, conmon has closed this one (it opens, renames, and has closed before).
-      const replaced = current >= segments.length - 1 && options.follow ? await replacement(path, segments[current]) : undefined
-      if (replaced) {
-        segments.push({ file: replaced, size: 0 })
-        waker.watch(path)
-      }
+      const newer = current >= segments.length - 1 && options.follow ? await newerSegments(path, segments[current]) : []
+      const replaced = newer !== undefined && newer.length > 0
+      segments.push(...(newer ?? []))
+      if (replaced) waker.watch(path)
       for (; current < segments.length; current++) {
         for (;;) {
           if (stopped()) return
@@ -193,7 +206,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
         position = 0
       }
       if (over) break
-      if (!replaced) await waker.wait(IDLE)
+      if (!replaced) await waker.wait(newer ? IDLE : BETWEEN)
     }
     const last = parser.end()
     const entry = last && selection.take(last)
@@ -205,10 +218,16 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
   }
 }
 
-/** The file that stands at `path` now, if it is another one than `segment` (or if there was none). */
-async function replacement(path: string, segment: Segment | undefined): Promise<FileHandle | undefined> {
+/** The files that were begun since `segment`, oldest first; none when it is still the one that is written to; undefined in the middle of a rotation. */
+async function newerSegments(path: string, segment: Segment | undefined): Promise<Segment[] | undefined> {
   const now = await stat(path, { bigint: true }).catch(() => undefined)
-  if (!now) return undefined
-  if (segment && (await segment.file.stat({ bigint: true })).ino === now.ino) return undefined
-  return openIfExists(path)
+  if (!now) return segment ? undefined : []
+  const own = segment && (await segment.file.stat({ bigint: true })).ino
+  if (own === now.ino) return []
+  const all = await openSegments(path)
+  const inodes = await Promise.all(all.map(async ({ file }) => (await file.stat({ bigint: true })).ino))
+  // Not among them: rotated away while nobody read. What there is goes on after it.
+  const from = own === undefined ? 0 : inodes.indexOf(own) + 1
+  await Promise.all(all.slice(0, from).map(({ file }) => file.close()))
+  return all.slice(from)
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import type { LogLimits } from '../oci/log-rotation.js'
 import type { FileJob, FileOperation } from './files.js'
 import type { IdMap } from '../host/subid.js'
 
@@ -119,6 +120,8 @@ export interface WorkloadSpec {
   cgroupParent: string
   /** Log file that conmon appends to (CRI format, conmon's k8s-file); '' for none. Absolute. */
   logPath: string
+  /** How large the log may become; absent: without bound. */
+  logLimits?: LogLimits
   /** This container's directory under the data root: kept until it is removed. */
   stateDir: string
   /** This container's directory under the exec root: gone after a host boot. Made by the sandbox. */
@@ -190,8 +193,8 @@ export interface Sandbox {
   /** Starts the workload. Rejects with HullError 400 in Docker's words when the command cannot be run
    *  ('… executable file not found in $PATH …', '… permission denied …'): the docker CLI makes 127 and 126 of them. */
   start(): Promise<void>
-  /** Opens the container's own stdio. Before {@link start} nothing is missed. */
-  attach(): Promise<StdioStream>
+  /** Opens the container's own stdio; without `input` (default: with) the client only listens, and its leaving ends nothing. Before {@link start} nothing is missed. */
+  attach(input?: boolean): Promise<StdioStream>
   exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession>
   /** Signal to the workload's PID 1. SIGKILL always works. False: it is not running. */
   signal(signal: number): Promise<boolean>

@@ -80,6 +80,7 @@ export class ProcessDriver implements SandboxDriver {
       // A directory for each runtime: they do not read one another's state.
       runtime: await Runtime.open(spec.runtime, join(this.options.execRoot, 'runtime', program.kind === 'other' ? program.name.replaceAll('/', '_') : program.kind)),
       logPath: spec.logPath,
+      ...(spec.logLimits ? { logLimits: spec.logLimits } : {}),
       tty: spec.process.tty,
       stdin: spec.openStdin,
       // With a terminal Docker never closes stdin when a client leaves; without, the first one's end is the end when it said so.

@@ -51,8 +51,8 @@ export class ProcessSandbox implements Sandbox {
     await this.supervised.start()
   }
 
-  async attach(): Promise<StdioStream> {
-    return { duplex: await this.supervised.attach() }
+  async attach(input = true): Promise<StdioStream> {
+    return { duplex: await this.supervised.attach(input) }
   }
 
   async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {

@@ -267,7 +267,7 @@ export class VmDriver implements SandboxDriver {
     await removeRunDirectory(spec.runDir)
   }
 
-  private async supervisedOptions(spec: Pick<WorkloadSpec, 'id' | 'runDir' | 'logPath' | 'openStdin' | 'stdinOnce' | 'process' | 'cgroupParent'>, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
+  private async supervisedOptions(spec: Pick<WorkloadSpec, 'id' | 'runDir' | 'logPath' | 'logLimits' | 'openStdin' | 'stdinOnce' | 'process' | 'cgroupParent'>, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
     return {
       id: spec.id,
       runDir: spec.runDir,
@@ -275,6 +275,7 @@ export class VmDriver implements SandboxDriver {
       runtime: await Runtime.open('crun', this.options.runtimeRoot ?? join(this.options.execRoot, 'runtime/crun')),
       cgroupPath,
       logPath: spec.logPath,
+      ...(spec.logLimits ? { logLimits: spec.logLimits } : {}),
       // The terminal is the guest's; conmon sees pipes.
       tty: false,
       stdin: spec.openStdin,

@@ -107,8 +107,8 @@ export class VmSandbox implements Sandbox {
     }
   }
 
-  async attach(): Promise<StdioStream> {
-    if (!this.spec.process.tty) return { duplex: await this.supervised.attach() }
+  async attach(input = true): Promise<StdioStream> {
+    if (!this.spec.process.tty) return { duplex: await this.supervised.attach(input) }
     // The terminal is the guest's: on this side there are pipes, but their bytes are for the user as they are.
     return { duplex: (await attachConmon(join(this.spec.runDir, 'attach'), { raw: true })) }
   }

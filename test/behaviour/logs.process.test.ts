@@ -1,0 +1,3 @@
+import { defineLogs } from './suites/logs.js'
+
+defineLogs('process')
