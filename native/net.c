@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
@@ -52,6 +53,14 @@ static bool arg_ipv4(napi_env env, napi_value value, const char *name, bool opti
   return true;
 }
 
+static bool arg_ipv6(napi_env env, napi_value value, const char *name, bool optional, bool *given, uint8_t out[16]) {
+  AUTO_FREE text = NULL;
+  if (!arg_string(env, value, name, &text)) return false;
+  *given = *text != '\0';
+  if (!*given && optional) return true;
+  return inet_pton(AF_INET6, text, out) == 1 || arg_invalid(env, name, "must be an IPv6 address");
+}
+
 static bool arg_mtu(napi_env env, napi_value value, int *out) { return arg_int(env, value, "mtu", 0, 65535, out); }
 
 /* ---- namespaces ---- */
@@ -59,8 +68,8 @@ static bool arg_mtu(napi_env env, napi_value value, int *out) { return arg_int(e
 struct netns_task {
   struct task task;
   char *netns, *name, *peer, *bridge;
-  bool has_mac;
-  uint8_t mac[6];
+  bool has_mac, has_address6, has_gateway6;
+  uint8_t mac[6], address6[16], gateway6[16];
   uint32_t address, gateway;
   int prefix, mtu;
 };
@@ -172,6 +181,84 @@ static napi_value js_netns_configure(napi_env env, napi_callback_info info) {
   return task_start(env, &self->task);
 }
 
+/* In the calling thread, which ends with the task: into the namespace; a socket of it, or -1 and the task has failed. */
+static int netns_enter(struct netns_task *self) {
+  AUTO_CLOSE netns = open(self->netns, O_RDONLY | O_CLOEXEC);
+  int socket = -1;
+  if (netns < 0) task_fail(&self->task, errno, "open", self->netns);
+  else if (setns(netns, CLONE_NEWNET) < 0) task_fail(&self->task, errno, "setns", self->netns);
+  else if ((socket = rtnl_open()) < 0) task_fail(&self->task, errno, "socket", NULL);
+  return socket;
+}
+
+static void netns_address6_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE socket = netns_enter(self);
+  if (socket < 0) return;
+  int link = (int)if_nametoindex(self->name);
+  if (!link) return task_fail(task, errno, "if_nametoindex", self->name);
+  int error = rtnl_address6_add(socket, link, self->address6, (uint8_t)self->prefix);
+  if (error) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_netns_address6(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  if (!arg_all(env, info, 4, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, netns_address6_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "netns", &self->netns) || !arg_link(env, argv[1], "name", &self->name) ||
+      !arg_ipv6(env, argv[2], "address", false, &self->has_address6, self->address6) ||
+      !arg_int(env, argv[3], "prefixLength", 0, 128, &self->prefix)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+static void netns_route_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE socket = netns_enter(self);
+  if (socket < 0) return;
+  int link = (int)if_nametoindex(self->name);
+  if (!link) return task_fail(task, errno, "if_nametoindex", self->name);
+  int error = self->gateway ? rtnl_default_route(socket, link, self->gateway) : rtnl_default_route_delete(socket, AF_INET, link);
+  if (!error) error = self->has_gateway6 ? rtnl_default_route6(socket, link, self->gateway6) : rtnl_default_route_delete(socket, AF_INET6, link);
+  if (error) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_netns_route(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  if (!arg_all(env, info, 4, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, netns_route_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "netns", &self->netns) || !arg_link(env, argv[1], "name", &self->name) ||
+      !arg_ipv4(env, argv[2], "gateway", true, &self->gateway) || !arg_ipv6(env, argv[3], "gateway6", true, &self->has_gateway6, self->gateway6)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
+static void netns_link_delete_run(struct task *task) {
+  struct netns_task *self = (struct netns_task *)task;
+  AUTO_CLOSE socket = netns_enter(self);
+  if (socket < 0) return;
+  int error = rtnl_link_delete(socket, self->name);
+  if (error && error != ENODEV) task_fail(task, error, "netlink", self->name);
+}
+
+static napi_value js_netns_link_delete(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  if (!arg_all(env, info, 2, argv)) return NULL;
+  struct netns_task *self = task_new(env, sizeof *self, netns_link_delete_run, netns_drop);
+  if (!self) return NULL;
+  if (!arg_string(env, argv[0], "netns", &self->netns) || !arg_link(env, argv[1], "name", &self->name)) {
+    task_discard(&self->task);
+    return NULL;
+  }
+  return task_start(env, &self->task);
+}
+
 /* ---- links of this namespace ---- */
 
 static napi_value finish(napi_env env, int error, const char *name) {
@@ -257,6 +344,70 @@ static napi_value js_bridge_add_port(napi_env env, napi_callback_info info) {
   return finish(env, rtnl_set_master(socket, name, master), name);
 }
 
+static napi_value js_bridge_remove_port(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_set_master(socket, name, 0), name);
+}
+
+static napi_value js_macvlan_source_create(napi_env env, napi_callback_info info) {
+  napi_value argv[4];
+  AUTO_FREE name = NULL;
+  AUTO_FREE lower = NULL;
+  AUTO_FREE bridge = NULL;
+  bool given;
+  uint8_t mac[6];
+  if (!arg_all(env, info, 4, argv) || !arg_link(env, argv[0], "name", &name) || !arg_link(env, argv[1], "lower", &lower) ||
+      !arg_link(env, argv[2], "bridge", &bridge) || !arg_mac(env, argv[3], &given, mac))
+    return NULL;
+  if (!given) {
+    arg_invalid(env, "mac", "must not be empty");
+    return NULL;
+  }
+  int under = (int)if_nametoindex(lower), master = (int)if_nametoindex(bridge);
+  if (!under || !master) return error_throw(env, ENODEV, "if_nametoindex", under ? bridge : lower);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  int error = rtnl_macvlan_source_create(socket, name, under, master, mac);
+  if (error) return finish(env, error, name);
+  /* Only what is meant for this address goes that way: a neighbour cannot reach another network's interface of the same machine by its MAC. */
+  int link = (int)if_nametoindex(name);
+  error = link ? rtnl_port_static(socket, link, mac) : ENODEV;
+  if (!error) error = rtnl_port_flag(socket, link, IFLA_BRPORT_UNICAST_FLOOD, false);
+  if (error) rtnl_link_delete(socket, name);
+  return finish(env, error, name);
+}
+
+static napi_value js_bridge_isolate_port(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  int link = (int)if_nametoindex(name);
+  if (!link) return error_throw(env, errno, "if_nametoindex", name);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_port_flag(socket, link, IFLA_BRPORT_ISOLATED, true), name);
+}
+
+static napi_value js_address6_add(napi_env env, napi_callback_info info) {
+  napi_value argv[3];
+  AUTO_FREE name = NULL;
+  bool given;
+  uint8_t address[16];
+  int prefix;
+  if (!arg_all(env, info, 3, argv) || !arg_link(env, argv[0], "name", &name) || !arg_ipv6(env, argv[1], "address", false, &given, address) ||
+      !arg_int(env, argv[2], "prefixLength", 0, 128, &prefix))
+    return NULL;
+  int link = (int)if_nametoindex(name);
+  if (!link) return error_throw(env, errno, "if_nametoindex", name);
+  AUTO_CLOSE socket = rtnl_open();
+  if (socket < 0) return error_throw(env, errno, "socket", NULL);
+  return finish(env, rtnl_address6_add(socket, link, address, (uint8_t)prefix), name);
+}
+
 static napi_value js_tap_open(napi_env env, napi_callback_info info) {
   napi_value argv[1];
   AUTO_FREE name = NULL;
@@ -280,6 +431,12 @@ bool net_register(napi_env env, napi_value exports) {
       {"linkDelete", js_link_delete},         {"linkSet", js_link_set},         {"addressSet", js_address_set},
       {"bridgeAddPort", js_bridge_add_port},  {"vethCreate", js_veth_create},   {"netnsConfigure", js_netns_configure},
       {"tapOpen", js_tap_open},               {"linkDeleteAsync", js_link_delete_async},
+      {"netnsAddress6", js_netns_address6},   {"netnsRoute", js_netns_route},
+      {"netnsLinkDelete", js_netns_link_delete},
+      {"bridgeRemovePort", js_bridge_remove_port},
+      {"bridgeIsolatePort", js_bridge_isolate_port},
+      {"macvlanSourceCreate", js_macvlan_source_create},
+      {"address6Add", js_address6_add},
   };
   return functions_register(env, exports, functions, COUNT(functions));
 }

@@ -4,7 +4,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_addr.h>
+#include <linux/if_bridge.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <string.h>
@@ -252,5 +254,81 @@ int rtnl_default_route(int fd, int link, uint32_t gateway) {
   rtnl_begin(&message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route, sizeof route);
   rtnl_u32(&message, RTA_GATEWAY, gateway);
   rtnl_u32(&message, RTA_OIF, (uint32_t)link);
+  return rtnl_request(fd, &message);
+}
+
+int rtnl_default_route_delete(int fd, int family, int link) {
+  struct rtmsg route = {.rtm_family = (uint8_t)family, .rtm_table = RT_TABLE_MAIN, .rtm_scope = RT_SCOPE_NOWHERE, .rtm_type = RTN_UNICAST};
+  for (int i = 0; i < 8; i++) {
+    struct rtnl_message message;
+    rtnl_begin(&message, RTM_DELROUTE, 0, &route, sizeof route);
+    rtnl_u32(&message, RTA_OIF, (uint32_t)link);
+    int error = rtnl_request(fd, &message);
+    if (error) return error == ESRCH ? 0 : error;
+  }
+  return EBUSY;
+}
+
+int rtnl_address6_add(int fd, int link, const uint8_t address[16], uint8_t prefix) {
+  struct ifaddrmsg fixed = {.ifa_family = AF_INET6, .ifa_prefixlen = prefix, .ifa_flags = IFA_F_NODAD, .ifa_index = (uint32_t)link};
+  struct rtnl_message message;
+  rtnl_begin(&message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &fixed, sizeof fixed);
+  rtnl_attribute(&message, IFA_LOCAL, address, 16);
+  rtnl_attribute(&message, IFA_ADDRESS, address, 16);
+  int error = rtnl_request(fd, &message);
+  return error == EEXIST ? 0 : error;
+}
+
+int rtnl_default_route6(int fd, int link, const uint8_t gateway[16]) {
+  struct rtmsg route = {.rtm_family = AF_INET6,
+                        .rtm_table = RT_TABLE_MAIN,
+                        .rtm_protocol = RTPROT_BOOT,
+                        .rtm_scope = RT_SCOPE_UNIVERSE,
+                        .rtm_type = RTN_UNICAST};
+  struct rtnl_message message;
+  rtnl_begin(&message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route, sizeof route);
+  rtnl_attribute(&message, RTA_GATEWAY, gateway, 16);
+  rtnl_u32(&message, RTA_OIF, (uint32_t)link);
+  return rtnl_request(fd, &message);
+}
+
+int rtnl_macvlan_source_create(int fd, const char *name, int lower, int bridge, const uint8_t mac[6]) {
+  struct ifinfomsg link = {.ifi_family = AF_UNSPEC, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+  uint16_t nodst = MACVLAN_FLAG_NODST;
+  struct rtnl_message message;
+  rtnl_begin(&message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link, sizeof link);
+  rtnl_string(&message, IFLA_IFNAME, name);
+  rtnl_u32(&message, IFLA_LINK, (uint32_t)lower);
+  rtnl_u32(&message, IFLA_MASTER, (uint32_t)bridge);
+  size_t info = rtnl_nest(&message, IFLA_LINKINFO, NULL, 0);
+  rtnl_string(&message, IFLA_INFO_KIND, "macvlan");
+  size_t data = rtnl_nest(&message, IFLA_INFO_DATA, NULL, 0);
+  rtnl_u32(&message, IFLA_MACVLAN_MODE, MACVLAN_MODE_SOURCE);
+  rtnl_attribute(&message, IFLA_MACVLAN_FLAGS, &nodst, sizeof nodst); /* what is one network's is not the host's too */
+  rtnl_u32(&message, IFLA_MACVLAN_MACADDR_MODE, MACVLAN_MACADDR_SET);
+  size_t addresses = rtnl_nest(&message, IFLA_MACVLAN_MACADDR_DATA, NULL, 0);
+  rtnl_attribute(&message, IFLA_MACVLAN_MACADDR, mac, 6);
+  rtnl_nest_end(&message, addresses);
+  rtnl_nest_end(&message, data);
+  rtnl_nest_end(&message, info);
+  return rtnl_request(fd, &message);
+}
+
+int rtnl_port_flag(int fd, int link, uint16_t flag, bool on) {
+  struct ifinfomsg fixed = {.ifi_family = PF_BRIDGE, .ifi_index = link};
+  uint8_t value = on;
+  struct rtnl_message message;
+  rtnl_begin(&message, RTM_SETLINK, 0, &fixed, sizeof fixed);
+  size_t port = rtnl_nest(&message, IFLA_PROTINFO | NLA_F_NESTED, NULL, 0);
+  rtnl_attribute(&message, flag, &value, sizeof value);
+  rtnl_nest_end(&message, port);
+  return rtnl_request(fd, &message);
+}
+
+int rtnl_port_static(int fd, int link, const uint8_t mac[6]) {
+  struct ndmsg fixed = {.ndm_family = PF_BRIDGE, .ndm_ifindex = link, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER};
+  struct rtnl_message message;
+  rtnl_begin(&message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &fixed, sizeof fixed);
+  rtnl_attribute(&message, NDA_LLADDR, mac, 6);
   return rtnl_request(fd, &message);
 }

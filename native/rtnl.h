@@ -39,5 +39,16 @@ int rtnl_veth_create(int fd, const char *name, const char *peer, int netns, uint
 /* The link's IPv4 addresses become this one. Addresses in network byte order. */
 int rtnl_address_replace(int fd, const char *name, uint32_t address, uint8_t prefix);
 int rtnl_default_route(int fd, int link, uint32_t gateway);
+/* The default routes of a family through `link` go; no error when there is none. */
+int rtnl_default_route_delete(int fd, int family, int link);
+/* Adds an IPv6 address (no duplicate address detection: we know who has which); no error when it is there. */
+int rtnl_address6_add(int fd, int link, const uint8_t address[16], uint8_t prefix);
+int rtnl_default_route6(int fd, int link, const uint8_t gateway[16]);
+/* A macvlan in source mode on `lower`, up and a port of `bridge`: what comes in by `lower` from the hardware address `mac` is its, and nothing else. */
+int rtnl_macvlan_source_create(int fd, const char *name, int lower, int bridge, const uint8_t mac[6]);
+/* Flags of a bridge port: IFLA_BRPORT_ISOLATED, IFLA_BRPORT_UNICAST_FLOOD. */
+int rtnl_port_flag(int fd, int link, uint16_t flag, bool on);
+/* The bridge of port `link` knows for ever that `mac` lives there. */
+int rtnl_port_static(int fd, int link, const uint8_t mac[6]);
 
 #endif

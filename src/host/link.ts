@@ -48,6 +48,29 @@ export function createVeth(options: { name: string; peer: string; netns: string;
   return native.vethCreate(options.name, options.peer, options.netns, options.mtu ?? 0, options.bridge)
 }
 
+/** A link is no port of a bridge any more. */
+export function removeBridgePort(name: string): void {
+  native.bridgeRemovePort(name)
+}
+
+/** A port that does not reach the other isolated ports of its bridge, only the bridge itself (bridge(8), `isolated`). */
+export function isolateBridgePort(name: string): void {
+  native.bridgeIsolatePort(name)
+}
+
+/** Adds an IPv6 address; no error when the link has it. */
+export function addAddress6(name: string, address: string, prefixLength: number): void {
+  native.address6Add(name, address, prefixLength)
+}
+
+/**
+ * One of several networks behind one link: a macvlan in source mode (ip-link(8)) is a port of `bridge`. What `lower` brings in from the hardware address
+ * `mac` is that network's; frames for `mac` and for everybody go the other way. `lower` must not be a port itself (EBUSY).
+ */
+export function createSourcePort(options: { name: string; lower: string; bridge: string; mac: string }): void {
+  native.macvlanSourceCreate(options.name, options.lower, options.bridge, options.mac)
+}
+
 /** Opens a tap (made now, gone with the last descriptor). EBUSY when someone has it open. */
 export function openTap(name: string): number {
   return native.tapOpen(name)

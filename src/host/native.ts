@@ -57,6 +57,21 @@ export interface Native {
   vethCreate(name: string, peer: string, netns: string, mtu: number, bridge?: string): Promise<void>
   /** Inside the namespace at `netns`: set MAC and IPv4 address on `name`, bring it up, default route via `gateway` ('' : none). */
   netnsConfigure(netns: string, name: string, mac: string, address: string, prefixLength: number, gateway: string): Promise<void>
+  /** Inside the namespace at `netns`: adds an IPv6 address to `name`, without duplicate address detection. No error when it has it. */
+  netnsAddress6(netns: string, name: string, address: string, prefixLength: number): Promise<void>
+  /** Inside the namespace: the default routes by `name` are these two; '' : none by it. */
+  netnsRoute(netns: string, name: string, gateway: string, gateway6: string): Promise<void>
+  /** Deletes a link inside the namespace. No error when it is gone. */
+  netnsLinkDelete(netns: string, name: string): Promise<void>
+  /** A link is no port of any bridge any more. */
+  bridgeRemovePort(name: string): void
+  /** Frames from this port do not reach other ports of this kind (IFLA_BRPORT_ISOLATED). */
+  bridgeIsolatePort(name: string): void
+  /** A macvlan in source mode: what comes in by `lower` from `mac` comes out of `name`, up and a port of `bridge`; towards `lower` goes what is for `mac`
+   *  and what is for everybody. EBUSY while `lower` is itself a bridge's port. */
+  macvlanSourceCreate(name: string, lower: string, bridge: string, mac: string): void
+  /** Adds an IPv6 address to a link of ours, without duplicate address detection. */
+  address6Add(name: string, address: string, prefixLength: number): void
   /** Opens a tap device with IFF_NO_PI | IFF_VNET_HDR (not persistent: it lives as long as the descriptor or a dup of it). */
   tapOpen(name: string): number
 

@@ -52,3 +52,18 @@ export interface InterfaceConfig {
 export function configureInterface(path: string, config: InterfaceConfig): Promise<void> {
   return native.netnsConfigure(path, config.name, config.mac ?? '', config.address, config.prefixLength, config.gateway ?? '')
 }
+
+/** Adds an IPv6 address inside the namespace at `path`; no error when it is there. */
+export function addNetnsAddress6(path: string, name: string, address: string, prefixLength: number): Promise<void> {
+  return native.netnsAddress6(path, name, address, prefixLength)
+}
+
+/** Default routes by the interface `name` inside the namespace at `path`; '' takes away that family's. */
+export function setNetnsRoute(path: string, name: string, gateway: string, gateway6 = ''): Promise<void> {
+  return native.netnsRoute(path, name, gateway, gateway6)
+}
+
+/** Deletes an interface inside the namespace at `path` (the other end of a veth with it); no error when it is gone. */
+export function deleteNetnsLink(path: string, name: string): Promise<void> {
+  return native.netnsLinkDelete(path, name)
+}

@@ -3,20 +3,27 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { badRequest, forbidden, HullError, internal, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import { addBridgePort, deleteLink, openTap, setLink } from '../host/link.js'
-import { configureInterface } from '../host/netns.js'
+import {
+  addBridgePort, createSourcePort, createVeth, deleteLink, deleteLinkAsync, isolateBridgePort, linkInfo, listLinks, openTap, removeBridgePort, setLink,
+} from '../host/link.js'
+import { addNetnsAddress6, configureInterface, deleteNetnsLink, setNetnsRoute } from '../host/netns.js'
 import { formatIPv4, formatSubnet, macOf, parseIPv4, parseMac, type Cidr } from './address.js'
+import { formatIPv6 } from './address6.js'
 import { forgetFlowsBefore, forgetFlowsTo } from './conntrack.js'
-import { foreignWarnings, listChains, missingRules, removeRules, type Chain } from './foreign.js'
-import { AddressPool } from './ipam.js'
-import { disableIPv6, ensureBridge, ensureSysctls, isOurBridge, lockBridge, type BridgeLock } from './kernel.js'
-import { namesOf, type Names } from './names.js'
+import { Forwarder, HostResolvers } from './dns/forward.js'
+import { NameServer } from './dns/server.js'
+import { NameTable } from './dns/table.js'
+import { foreignWarnings, listChains, missingRules, removeRules, type BridgeNames, type Chain } from './foreign.js'
+import { disableIPv6, ensureSysctls, isOurBridge, lockBridge, type BridgeLock } from './kernel.js'
+import { namesOf, randomSuffix, type Names } from './names.js'
 import { Nft } from './nft.js'
-import { addCommands, chainNames, deleteCommands, elementsOf, hasElements, tableText } from './nftText.js'
+import { addCommands, chainNames, chainNames6, deleteCommands, elementsOf, hasElements, tableText, type SegmentRules } from './nftText.js'
+import { planNetwork } from './plan.js'
 import { checkBinding, PortAllocator } from './ports.js'
+import { Segment } from './segment.js'
 import { type NamespaceOwners, SlotPool, tapName } from './slots.js'
-import { chooseSubnet, saveSubnet } from './subnet.js'
-import type { BridgeInfo, Endpoint, NetworkManager, PortBinding } from './types.js'
+import { chooseSubnet, hostBlocks, saveSubnet } from './subnet.js'
+import type { BridgeInfo, Endpoint, EndpointWish, GuestInterface, NetworkManager, NetworkSpec, NetworkWish } from './types.js'
 
 /** Options of {@link BridgeNetwork}. */
 export interface BridgeNetworkOptions {
@@ -36,9 +43,10 @@ export interface BridgeNetworkOptions {
   owners?: NamespaceOwners
 }
 
-/** What is known of a container's place. */
+/** What is known of a container's place on one network. */
 interface Entry {
   endpoint: Endpoint
+  segment: Segment
   /** Its ports are (or are about to be) in the nftables maps. */
   published: boolean
   /** The address is marked as taken for this container. */
@@ -49,19 +57,36 @@ interface Entry {
 const reassertEveryMs = 15_000
 const reassertAtPublishMs = 5_000
 
-/** The default bridge: addresses, namespaces and taps, NAT and published ports of one daemon. */
+const networkIdOf = (endpoint: Pick<Endpoint, 'networkId'>) => endpoint.networkId ?? ''
+const interfaceOf = (endpoint: Pick<Endpoint, 'interfaceName'>) => endpoint.interfaceName ?? 'eth0'
+const keyOf = (endpoint: Pick<Endpoint, 'containerId' | 'networkId'>) => `${endpoint.containerId} ${networkIdOf(endpoint)}`
+
+/** The bridged networks of one daemon: addresses, namespaces and taps, names, NAT and published ports. */
 export class BridgeNetwork implements NetworkManager {
   readonly bridge: BridgeInfo
   readonly #names: Names
   readonly #nft = new Nft()
   readonly #ports = new PortAllocator()
   readonly #slots: SlotPool
+  /** By container and network, see {@link keyOf}. */
   readonly #entries = new Map<string, Entry>()
-  #addresses: AddressPool | undefined
+  /** By network id; '' is the default bridge. */
+  readonly #segments = new Map<string, Segment>()
+  readonly #table = new NameTable()
+  readonly #nameServers = new Map<string, { server: NameServer; ports: { udp: number; tcp: number } }>()
+  readonly #nameParts = {
+    table: this.#table,
+    forwarder: new Forwarder(),
+    hostResolvers: new HostResolvers(),
+    networkName: (id: string) => this.#segments.get(id)?.spec.name,
+    mayForward: (containerId: string) => this.#table.endpointsOf(containerId).some((endpoint) => this.#segments.get(networkIdOf(endpoint))?.spec.internal === false),
+  }
   #subnet: Cidr | undefined
   #timer: NodeJS.Timeout | undefined
   #reasserted = 0
   #reasserting: Promise<void> | undefined
+  /** Networks are made and removed one after the other. */
+  #changing: Promise<unknown> = Promise.resolve()
   #stopped = false
   #lock: BridgeLock | undefined
   #sysctlWarnings: string[] = []
@@ -80,33 +105,54 @@ export class BridgeNetwork implements NetworkManager {
     return this.#slots.ready
   }
 
-  async start(active: Endpoint[]): Promise<void> {
+  async start(active: Endpoint[], networks: NetworkSpec[] = []): Promise<void> {
     this.#lock = await lockBridge(this.#names.bridge)
     try {
-      await this.#start(active)
+      await this.#start(active, networks)
     } catch (error) {
       // A bridge with nobody on it must not stay because, say, nft is not installed.
-      if (active.length === 0 && (await isOurBridge(this.#names.bridge))) deleteLink(this.#names.bridge)
+      if (active.length === 0) for (const bridge of await this.#ourBridges()) deleteLink(bridge)
       await this.#closeInProcess()
       throw error
     }
   }
 
-  async #start(active: Endpoint[]): Promise<void> {
+  async #start(active: Endpoint[], networks: NetworkSpec[]): Promise<void> {
     const { stateDir, runDir, bip, mtu } = this.options
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
     await mkdir(runDir, { recursive: true, mode: 0o700 })
-    const { cidr, last, warning } = await chooseSubnet({ stateDir, bridge: this.#names.bridge, bip, inUse: active.length > 0 })
+    const warnings: string[] = []
+    await this.#removeStrayBridges(networks)
+    // The user's networks first: what a default is chosen for must not be in their way.
+    for (const spec of networks) {
+      const segment = new Segment(spec, this.#names)
+      this.#segments.set(spec.id, segment)
+      try {
+        await segment.ensure()
+        if (segment.hasNames) await this.#startNames(segment)
+      } catch (error) {
+        // One network that cannot be must not keep the others down.
+        warnings.push(`network ${spec.name}: ${messageOf(error)}`)
+        log.error('network: cannot bring up', { network: spec.name, error })
+      }
+    }
+    const { cidr, last, warning } = await chooseSubnet({
+      stateDir, bridge: this.#names.bridge, bip, inUse: active.some((endpoint) => networkIdOf(endpoint) === ''),
+    })
+    if (warning !== undefined) warnings.push(warning)
     this.#subnet = cidr
-    this.#addresses = new AddressPool(cidr)
-    this.#addresses.last = last
+    const segment = new Segment(defaultSpec(this.#names.bridge, cidr, mtu), this.#names)
+    segment.addresses.last = last
+    this.#segments.set('', segment)
     Object.assign(this.bridge, { subnet: formatSubnet(cidr), gateway: formatIPv4(cidr.address) })
-    const warnings = warning === undefined ? [] : [warning]
-    await ensureBridge(this.#names, cidr, mtu)
+    await segment.ensure()
     await this.#ports.start()
     for (const endpoint of active) warnings.push(...(await this.#adopt(endpoint)))
     await this.#rewrite()
-    await this.#slots.start(new Set(active.map((endpoint) => endpoint.containerId)))
+    await this.#slots.start(
+      new Set(active.map((endpoint) => endpoint.containerId)),
+      new Set(active.flatMap(({ link }) => (link === undefined ? [] : [this.#names.vethPrefix + link, this.#names.sourcePrefix + link]))),
+    )
     this.#startWarnings = warnings
     await this.#reassert()
     this.#timer = setInterval(() => void this.#reassert(), reassertEveryMs).unref()
@@ -115,13 +161,14 @@ export class BridgeNetwork implements NetworkManager {
 
   async stop(everything: boolean): Promise<void> {
     this.#stopped = true
+    await this.#changing.catch(() => {})
     await this.#reasserting
     try {
       await this.#slots.stop()
       if (everything) await this.#removeEverything()
-      else if (this.#subnet && this.#addresses) {
+      else if (this.#subnet) {
         const bip = `${formatIPv4(this.#subnet.address)}/${this.#subnet.prefixLength}`
-        await saveSubnet(this.options.stateDir, { bip, last: this.#addresses.last })
+        await saveSubnet(this.options.stateDir, { bip, last: this.#segments.get('')?.addresses.last ?? '' })
       }
     } finally {
       await this.#closeInProcess()
@@ -134,38 +181,159 @@ export class BridgeNetwork implements NetworkManager {
     clearInterval(this.#timer)
     await this.#slots.stop()
     await this.#ports.close()
+    await Promise.all([...this.#nameServers.values()].map(({ server }) => server.close()))
     this.#nft.close()
     this.#entries.clear()
     await this.#lock?.release()
     this.#lock = undefined
   }
 
-  async allocate(containerId: string, options: { ports: PortBinding[]; mac?: string; address?: string; name?: string }): Promise<Endpoint> {
-    const { addresses, subnet } = this.#started()
+  // networks -----------------------------------------------------------------------------------------------
+
+  networkSpec(id: string): NetworkSpec | undefined {
+    return this.#segments.get(id)?.spec
+  }
+
+  async plan(wish: NetworkWish): Promise<{ spec: NetworkSpec; warnings: string[] }> {
+    this.#started()
+    const used = await hostBlocks(new Set([...this.#segments.values()].map((segment) => segment.bridge)))
+    return planNetwork(wish, { names: this.#names, networks: [...this.#segments.values()].map((segment) => segment.spec), used, mtu: this.options.mtu })
+  }
+
+  createNetwork(spec: NetworkSpec): Promise<void> {
+    return this.#change(async () => {
+      const segment = new Segment(spec, this.#names)
+      if ((await linkInfo(spec.bridge)) !== undefined && !(await isOurBridge(spec.bridge))) throw forbidden(`cannot make the bridge ${spec.bridge}: a link of that name exists`)
+      this.#segments.set(spec.id, segment)
+      try {
+        await segment.ensure()
+        await this.#startNames(segment)
+        await this.#rewrite()
+        await this.#reassertNow()
+      } catch (error) {
+        await this.#dropSegment(segment).catch((failure: unknown) => log.error('network: cannot clean up', { network: spec.name, error: failure }))
+        throw error instanceof HullError ? error : internal(messageOf(error), error)
+      }
+    })
+  }
+
+  removeNetwork(id: string): Promise<void> {
+    return this.#change(async () => {
+      const segment = this.#segments.get(id)
+      if (!segment) return
+      if ([...this.#entries.values()].some((entry) => entry.segment === segment)) throw forbidden(`network ${segment.spec.name} has active endpoints`)
+      await this.#dropSegment(segment)
+    })
+  }
+
+  async #dropSegment(segment: Segment): Promise<void> {
+    this.#segments.delete(segment.id)
+    const names = this.#nameServers.get(segment.id)
+    this.#nameServers.delete(segment.id)
+    await names?.server.close()
+    await this.#rewrite()
+    if (this.#isCustom(segment)) await this.#nft.command(await removeRules(await listChains(), this.#names, segment.bridge))
+    if (await isOurBridge(segment.bridge)) await deleteLinkAsync(segment.bridge)
+  }
+
+  #change<T>(step: () => Promise<T>): Promise<T> {
+    const result = this.#changing.then(() => {
+      this.#started()
+      return step()
+    })
+    this.#changing = result.catch(() => {})
+    return result
+  }
+
+  async #startNames(segment: Segment): Promise<void> {
+    const server = new NameServer(segment.id, segment.gatewayText, this.#nameParts)
+    this.#nameServers.set(segment.id, { server, ports: await server.start() })
+  }
+
+  #isCustom(segment: Segment): boolean {
+    return segment.hasNames && !segment.bridge.startsWith(this.#names.userPrefix)
+  }
+
+  /** Bridges with a name of ours that belong to no network: a daemon died while it made or removed one. */
+  async #removeStrayBridges(networks: readonly NetworkSpec[]): Promise<void> {
+    const known = new Set(networks.map((spec) => spec.bridge))
+    for (const bridge of await listLinks(this.#names.userPrefix)) if (!known.has(bridge) && (await isOurBridge(bridge))) deleteLink(bridge)
+  }
+
+  async #ourBridges(): Promise<string[]> {
+    const candidates = new Set([this.#names.bridge, ...(await listLinks(this.#names.userPrefix)), ...[...this.#segments.values()].map((segment) => segment.bridge)])
+    const ours: string[] = []
+    for (const bridge of candidates) if (await isOurBridge(bridge)) ours.push(bridge)
+    return ours
+  }
+
+  // endpoints ----------------------------------------------------------------------------------------------
+
+  async allocate(containerId: string, wish: EndpointWish): Promise<Endpoint> {
+    this.#started()
     checkId(containerId)
-    const name = options.name ?? containerId.slice(0, 12)
-    if (this.#entries.has(containerId)) throw forbidden(`endpoint with name ${name} already exists in network bridge`)
-    const mac = options.mac ? parseMac(options.mac) : ''
-    const address = addresses.allocate(options.address)
-    const endpoint: Endpoint = {
-      containerId, address, prefixLength: subnet.prefixLength, gateway: this.bridge.gateway, mac: mac || macOf(parseIPv4(address)!), ports: [],
-    }
-    this.#entries.set(containerId, { endpoint, published: false, holdsAddress: true })
+    const networkId = wish.networkId ?? ''
+    const segment = this.#segments.get(networkId)
+    if (!segment) throw notFound(`network ${networkId} not found`)
+    const name = wish.name ?? containerId.slice(0, 12)
+    const key = keyOf({ containerId, networkId })
+    if (this.#entries.has(key)) throw forbidden(`endpoint with name ${name} already exists in network ${segment.spec.name}`)
+    const mac = wish.mac ? parseMac(wish.mac) : ''
+    const address = segment.addresses.allocate(wish.address)
+    let address6: string | undefined
     try {
-      endpoint.ports = await this.#ports.take(containerId, address, options.ports)
+      if (wish.address6 && !segment.addresses6) throw badRequest(`invalid address ${wish.address6}: It does not belong to any of this network's subnets`)
+      address6 = segment.addresses6?.allocate(wish.address6)
+    } catch (error) {
+      segment.addresses.release(address)
+      throw error
+    }
+    const { addresses6 } = segment
+    const endpoint: Endpoint = {
+      containerId, address, prefixLength: segment.cidr.prefixLength, gateway: segment.spec.internal ? '' : segment.gatewayText,
+      mac: mac || macOf(parseIPv4(address)!), ports: [],
+      ...(networkId === '' ? {} : { networkId }),
+      ...(wish.interfaceName === undefined || wish.interfaceName === 'eth0' ? {} : { interfaceName: wish.interfaceName }),
+      link: randomSuffix(),
+      ...(address6 !== undefined && addresses6
+        ? { ipv6: { address: address6, prefixLength: addresses6.subnet.prefixLength, gateway: segment.spec.internal ? '' : formatIPv6(addresses6.subnet.address) } }
+        : {}),
+      ...(wish.names && wish.names.length > 0 ? { names: wish.names } : {}),
+      ...(wish.links && Object.keys(wish.links).length > 0 ? { links: wish.links } : {}),
+      ...(wish.dns && wish.dns.length > 0 ? { dns: wish.dns } : {}),
+    }
+    this.#entries.set(key, { endpoint, segment, published: false, holdsAddress: true })
+    try {
+      const ports = wish.ports.map((binding) => (binding.hostIp === '' && segment.spec.hostBinding !== '' ? { ...binding, hostIp: segment.spec.hostBinding } : binding))
+      endpoint.ports = await this.#ports.take(containerId, address, ports)
+      this.#table.add(endpoint)
       return endpoint
     } catch (error) {
-      this.#entries.delete(containerId)
-      addresses.release(address)
+      this.#entries.delete(key)
+      segment.addresses.release(address)
+      if (address6 !== undefined) addresses6?.release(address6)
       throw externalError(name, containerId, error)
     }
   }
 
-  async connectNamespace(endpoint: Endpoint): Promise<{ netnsPath: string }> {
-    this.#entry(endpoint)
-    const { netnsPath } = await this.#slots.take(endpoint.containerId, 's')
+  async connectNamespace(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ netnsPath: string }> {
+    const entry = this.#entry(endpoint)
+    const all = [endpoint, ...more]
+    const gateway = this.gatewayEndpoint(all)
+    // A namespace made ahead has an interface on the default bridge; another network's takes it over when nothing about it differs.
+    const ready = interfaceOf(endpoint) === 'eth0' && entry.segment.spec.mtu === this.options.mtu
+    const { name, netnsPath } = await this.#slots.take(endpoint.containerId, ready ? 's' : 'i')
     try {
-      await configureInterface(netnsPath, { ...endpoint, name: 'eth0' })
+      if (ready) {
+        const veth = this.#names.vethPrefix + name.slice(1)
+        if (networkIdOf(endpoint) !== '') addBridgePort(entry.segment.bridge, veth)
+        if (!entry.segment.spec.icc) isolateBridgePort(veth)
+      } else await this.#makeVeth(endpoint, netnsPath)
+      await this.#configure(endpoint, netnsPath, endpoint === gateway)
+      for (const other of more) {
+        await this.#makeVeth(other, netnsPath)
+        await this.#configure(other, netnsPath, other === gateway)
+      }
     } catch (error) {
       await this.#slots.release(endpoint.containerId)
       throw internal(`cannot configure the network of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
@@ -173,19 +341,124 @@ export class BridgeNetwork implements NetworkManager {
     return { netnsPath }
   }
 
-  async connectTap(endpoint: Endpoint): Promise<{ tapFd: number; name: string }> {
-    this.#entry(endpoint)
+  async #makeVeth(endpoint: Endpoint, netnsPath: string): Promise<void> {
+    const { segment } = this.#entry(endpoint)
+    const name = this.#names.vethPrefix + endpoint.link
+    await createVeth({ name, peer: interfaceOf(endpoint), netns: netnsPath, mtu: segment.spec.mtu, bridge: segment.bridge })
+    await disableIPv6(name)
+    if (!segment.spec.icc) isolateBridgePort(name)
+  }
+
+  async #configure(endpoint: Endpoint, netnsPath: string, isGateway: boolean): Promise<void> {
+    const name = interfaceOf(endpoint)
+    const { mac, address, prefixLength, ipv6 } = endpoint
+    await configureInterface(netnsPath, { name, mac, address, prefixLength, ...(isGateway ? { gateway: endpoint.gateway } : {}) })
+    if (!ipv6) return
+    await addNetnsAddress6(netnsPath, name, ipv6.address, ipv6.prefixLength)
+    if (isGateway) await setNetnsRoute(netnsPath, name, endpoint.gateway, ipv6.gateway)
+  }
+
+  async connectTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ tapFd: number; name: string }> {
+    const { segment } = this.#entry(endpoint)
     const name = tapName(this.#names, endpoint.containerId)
     const tapFd = openTap(name)
     try {
       await disableIPv6(name)
-      addBridgePort(this.#names.bridge, name)
-      setLink(name, { mtu: this.options.mtu })
+      if (more.length === 0) {
+        addBridgePort(segment.bridge, name)
+        if (!segment.spec.icc) isolateBridgePort(name)
+      }
+      setLink(name, { mtu: segment.spec.mtu })
+      if (more.length > 0) for (const each of [endpoint, ...more]) await this.#makeSourcePort(each, name)
     } catch (error) {
       closeSync(tapFd)
       throw internal(`cannot connect the tap of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
     }
     return { tapFd, name }
+  }
+
+  async #makeSourcePort(endpoint: Endpoint, tap: string): Promise<void> {
+    const { segment } = this.#entry(endpoint)
+    endpoint.link ??= randomSuffix()
+    const name = this.#names.sourcePrefix + endpoint.link
+    createSourcePort({ name, lower: tap, bridge: segment.bridge, mac: endpoint.mac })
+    await disableIPv6(name)
+    if (!segment.spec.icc) isolateBridgePort(name)
+  }
+
+  async attach(endpoint: Endpoint, kind: 'process' | 'vm', others: Endpoint[]): Promise<void> {
+    this.#entry(endpoint)
+    if (kind === 'process') {
+      const netnsPath = await this.#slots.pathOf(endpoint.containerId)
+      if (netnsPath === undefined) throw internal(`container ${endpoint.containerId} has no network namespace`)
+      await this.#makeVeth(endpoint, netnsPath)
+      await this.#configure(endpoint, netnsPath, false)
+      return
+    }
+    const tap = tapName(this.#names, endpoint.containerId)
+    const info = await linkInfo(tap)
+    if (!info) throw internal(`container ${endpoint.containerId} has no tap`)
+    if (info.bridge !== undefined) {
+      // From one network to several: each has a port of its own now, told apart by the guest's hardware addresses.
+      removeBridgePort(tap)
+      try {
+        for (const other of others) await this.#makeSourcePort(other, tap)
+      } catch (error) {
+        for (const other of others) deleteLink(this.#names.sourcePrefix + (other.link ?? ''))
+        if (others[0]) addBridgePort(this.#entry(others[0]).segment.bridge, tap)
+        throw error
+      }
+    }
+    await this.#makeSourcePort(endpoint, tap)
+  }
+
+  async detach(endpoint: Endpoint, kind: 'process' | 'vm'): Promise<void> {
+    const key = keyOf(endpoint)
+    const entry = this.#entries.get(key)
+    this.#entries.delete(key)
+    const results = await Promise.allSettled([
+      entry ? this.#forget(entry) : undefined,
+      entry && entry.endpoint.ports.length > 0 ? this.#ports.release(endpoint.containerId) : undefined,
+      kind === 'process' ? this.#removeInterface(endpoint) : this.#removePort(endpoint),
+    ])
+    if (entry) this.#freeAddresses(entry)
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
+
+  async #removeInterface(endpoint: Endpoint): Promise<void> {
+    const netnsPath = await this.#slots.pathOf(endpoint.containerId)
+    if (netnsPath !== undefined) await deleteNetnsLink(netnsPath, interfaceOf(endpoint))
+  }
+
+  async #removePort(endpoint: Endpoint): Promise<void> {
+    const tap = tapName(this.#names, endpoint.containerId)
+    const bridge = (await linkInfo(tap))?.bridge
+    if (bridge !== undefined && bridge === this.#segments.get(networkIdOf(endpoint))?.bridge) removeBridgePort(tap)
+    if (endpoint.link !== undefined) await deleteLinkAsync(this.#names.sourcePrefix + endpoint.link)
+  }
+
+  gatewayEndpoint(endpoints: readonly Endpoint[]): Endpoint | undefined {
+    const name = (endpoint: Endpoint) => this.#segments.get(networkIdOf(endpoint))?.spec.name ?? ''
+    return endpoints.filter((endpoint) => endpoint.gateway !== '').sort((a, b) => (name(a) < name(b) ? -1 : 1))[0]
+  }
+
+  async setDefaultRoute(endpoints: readonly Endpoint[]): Promise<void> {
+    const first = endpoints[0]
+    const netnsPath = first && (await this.#slots.pathOf(first.containerId))
+    if (netnsPath === undefined) return
+    const gateway = this.gatewayEndpoint(endpoints)
+    // The new one first: it replaces the old.
+    if (gateway) await setNetnsRoute(netnsPath, interfaceOf(gateway), gateway.gateway, gateway.ipv6?.gateway ?? '')
+    for (const endpoint of endpoints) if (endpoint !== gateway) await setNetnsRoute(netnsPath, interfaceOf(endpoint), '')
+  }
+
+  guestInterface(endpoint: Endpoint): GuestInterface {
+    const { segment } = this.#entry(endpoint)
+    const { mac, address, prefixLength, ipv6 } = endpoint
+    return {
+      name: interfaceOf(endpoint), mac, address, prefixLength, mtu: segment.spec.mtu,
+      ...(ipv6 ? { ipv6: { address: ipv6.address, prefixLength: ipv6.prefixLength } } : {}),
+    }
   }
 
   async publish(endpoint: Endpoint): Promise<void> {
@@ -202,6 +475,27 @@ export class BridgeNetwork implements NetworkManager {
     if (Date.now() - this.#reasserted > reassertAtPublishMs) void this.#reassert()
   }
 
+  async movePorts(from: Endpoint, to: Endpoint): Promise<void> {
+    const [source, target] = [this.#entry(from), this.#entry(to)]
+    const ports = source.endpoint.ports
+    if (ports.length === 0) return
+    if (source.published) await this.#unpublish(source.endpoint)
+    source.published = false
+    await this.#ports.release(from.containerId)
+    source.endpoint.ports = from.ports = []
+    target.endpoint.ports = to.ports = await this.#ports.take(to.containerId, to.address, ports)
+    await this.publish(to)
+  }
+
+  rename(endpoint: Endpoint, names: string[]): void {
+    const entry = this.#entries.get(keyOf(endpoint))
+    if (entry) this.#table.remove(entry.endpoint)
+    endpoint.names = names
+    if (!entry) return
+    entry.endpoint.names = names
+    this.#table.add(entry.endpoint)
+  }
+
   async isolatedNamespace(containerId: string): Promise<{ netnsPath: string }> {
     this.#started()
     checkId(containerId)
@@ -211,55 +505,69 @@ export class BridgeNetwork implements NetworkManager {
 
   async release(containerId: string): Promise<void> {
     checkId(containerId)
-    const entry = this.#entries.get(containerId)
-    this.#entries.delete(containerId)
+    const entries = [...this.#table.endpointsOf(containerId)].flatMap((endpoint) => this.#entries.get(keyOf(endpoint)) ?? [])
+    for (const entry of entries) this.#entries.delete(keyOf(entry.endpoint))
     // Each part is tried whatever happens to the others: nothing may stay because something else could not go.
-    const results = await Promise.allSettled([
-      entry?.published ? this.#unpublish(entry.endpoint) : undefined,
-      this.#ports.release(containerId),
-      this.#slots.release(containerId),
-    ])
-    if (entry?.holdsAddress) this.#addresses?.release(entry.endpoint.address)
+    const results = await Promise.allSettled([...entries.map((entry) => this.#forget(entry)), this.#ports.release(containerId), this.#slots.release(containerId)])
+    for (const entry of entries) this.#freeAddresses(entry)
     for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
+
+  /** Names and rules of an endpoint that is no more. */
+  async #forget(entry: Entry): Promise<void> {
+    this.#table.remove(entry.endpoint)
+    if (entry.published) await this.#unpublish(entry.endpoint)
+  }
+
+  #freeAddresses({ endpoint, segment, holdsAddress }: Entry): void {
+    if (!holdsAddress) return
+    segment.addresses.release(endpoint.address)
+    if (endpoint.ipv6) segment.addresses6?.release(endpoint.ipv6.address)
   }
 
   warnings(): string[] {
     return [...this.#startWarnings, ...this.#sysctlWarnings, ...this.#foreignWarnings]
   }
 
-  #started(): { addresses: AddressPool; subnet: Cidr } {
-    if (!this.#addresses || !this.#subnet || this.#stopped) throw internal('the network is not started')
-    return { addresses: this.#addresses, subnet: this.#subnet }
+  #started(): void {
+    if (!this.#segments.has('') || this.#stopped) throw internal('the network is not started')
   }
 
   #entry(endpoint: Endpoint): Entry {
     this.#started()
-    const entry = this.#entries.get(endpoint.containerId)
-    if (!entry) throw notFound(`endpoint of ${endpoint.containerId} not found in network bridge`)
+    const entry = this.#entries.get(keyOf(endpoint))
+    if (!entry) throw notFound(`endpoint of ${endpoint.containerId} not found in network ${this.#segments.get(networkIdOf(endpoint))?.spec.name ?? networkIdOf(endpoint)}`)
     return entry
   }
 
   /** Takes a running container's place as it is. Returns what is wrong with it. */
   async #adopt(endpoint: Endpoint): Promise<string[]> {
     const who = `container ${endpoint.containerId.slice(0, 12)}`
+    const segment = this.#segments.get(networkIdOf(endpoint))
     try {
       checkId(endpoint.containerId)
+      if (!segment) throw notFound(`network ${networkIdOf(endpoint)} not found`)
       if (parseIPv4(endpoint.address) === undefined) throw badRequest(`invalid address ${endpoint.address}`)
       endpoint.ports.forEach(checkBinding)
     } catch (error) {
       return [`${who}: its network is not usable: ${messageOf(error)}`]
     }
-    const holdsAddress = this.#addresses!.mark(endpoint.address)
-    const { ports, problems } = await this.#ports.adopt(endpoint.containerId, endpoint.address, endpoint.ports)
-    this.#entries.set(endpoint.containerId, { endpoint: { ...endpoint, ports }, published: true, holdsAddress })
-    if (!holdsAddress) problems.push(`its address ${endpoint.address} is not in ${this.bridge.subnet} or used twice: restart it`)
+    const holdsAddress = segment.addresses.mark(endpoint.address)
+    if (endpoint.ipv6) segment.addresses6?.mark(endpoint.ipv6.address)
+    const { ports, problems } = endpoint.ports.length > 0 ? await this.#ports.adopt(endpoint.containerId, endpoint.address, endpoint.ports) : { ports: [], problems: [] }
+    const adopted = { ...endpoint, ports }
+    this.#entries.set(keyOf(endpoint), { endpoint: adopted, segment, published: true, holdsAddress })
+    this.#table.add(adopted)
+    if (!holdsAddress) problems.push(`its address ${endpoint.address} is not in ${segment.subnetText} or used twice: restart it`)
     return problems.map((problem) => `${who}: ${problem}`)
   }
 
   async #unpublish(endpoint: Endpoint): Promise<void> {
-    await this.#orRewrite(deleteCommands(this.#names.table, elementsOf(endpoint)))
+    if (hasElements(endpoint.ports)) await this.#orRewrite(deleteCommands(this.#names.table, elementsOf(endpoint)))
     await forgetFlowsTo(endpoint.address, endpoint.ports)
   }
+
+  // rules --------------------------------------------------------------------------------------------------
 
   /** The commands as one transaction; when that fails (somebody flushed the rule set, or changed our table) the whole table is written anew. */
   async #orRewrite(commands: string[]): Promise<void> {
@@ -271,9 +579,30 @@ export class BridgeNetwork implements NetworkManager {
     }
   }
 
+  #rules(): SegmentRules[] {
+    return [...this.#segments.values()].map((segment) => {
+      const names = this.#nameServers.get(segment.id)
+      const { bridge, subnet6, internal: inside, masquerade } = segment.spec
+      return { bridge, subnet: segment.subnetText, subnet6, gateway: segment.gatewayText, internal: inside, masquerade, ...(names ? { namePorts: names.ports } : {}) }
+    })
+  }
+
   async #rewrite(): Promise<void> {
     const published = [...this.#entries.values()].filter((entry) => entry.published).map((entry) => entry.endpoint)
-    await this.#nft.script(tableText(this.#names, this.#subnet!, published))
+    await this.#nft.script(tableText(this.#names, this.#rules(), published))
+  }
+
+  get #hasIPv6(): boolean {
+    return [...this.#segments.values()].some((segment) => segment.addresses6 !== undefined)
+  }
+
+  #bridgeNames(): BridgeNames {
+    const segments = [...this.#segments.values()]
+    return {
+      mark: this.#names.mark, bridge: this.#names.bridge, userPrefix: this.#names.userPrefix,
+      custom: segments.filter((segment) => this.#isCustom(segment)).map((segment) => segment.bridge),
+      ipv6: this.#hasIPv6, nameServers: segments.some((segment) => segment.hasNames),
+    }
   }
 
   /** Looks whether the sysctls, our table and our rules in other programs' chains are there, and puts back what is not. Never rejects. */
@@ -288,32 +617,44 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   async #reassertNow(): Promise<void> {
-    this.#sysctlWarnings = await ensureSysctls(this.#names.bridge)
+    this.#sysctlWarnings = await ensureSysctls([...this.#segments.values()].map((segment) => segment.bridge), this.#hasIPv6)
     const chains = await listChains()
     if (this.#stopped) return
     if (!this.#isWhole(chains)) {
       log.warn('network: our nftables table is gone or damaged, writing it anew', { table: this.#names.table })
       await this.#rewrite()
     }
-    await this.#nft.command(await missingRules(chains, this.#names))
-    this.#foreignWarnings = foreignWarnings(chains)
+    const names = this.#bridgeNames()
+    await this.#nft.command(await missingRules(chains, names))
+    this.#foreignWarnings = foreignWarnings(chains, names.nameServers)
   }
 
   #isWhole(chains: readonly Chain[]): boolean {
-    const ours = new Set(chains.filter((chain) => chain.family === 'ip' && chain.table === this.#names.table).map((chain) => chain.name))
-    return chainNames.every((name) => ours.has(name))
+    const has = (family: string, wanted: readonly string[]) => {
+      const ours = new Set(chains.filter((chain) => chain.family === family && chain.table === this.#names.table).map((chain) => chain.name))
+      return wanted.every((name) => ours.has(name))
+    }
+    return has('ip', chainNames) && (!this.#hasIPv6 || has('ip6', chainNames6))
   }
 
   /** Never what another daemon holds, nor a bridge that is not ours. */
   async #removeEverything(): Promise<void> {
     this.#lock ??= await lockBridge(this.#names.bridge)
-    const { table, bridge } = this.#names
+    const { table } = this.#names
     await this.#slots.removeLeftovers(new Set())
-    if (await isOurBridge(bridge)) deleteLink(bridge)
+    for (const bridge of await this.#ourBridges()) deleteLink(bridge)
     const rules = await removeRules(await listChains(), this.#names)
-    await this.#nft.script([...rules, `add table ip ${table}`, `delete table ip ${table}`, ''].join('\n'))
+    const tables = ['ip', 'ip6'].flatMap((family) => [`add table ${family} ${table}`, `delete table ${family} ${table}`])
+    await this.#nft.script([...rules, ...tables, ''].join('\n'))
     await rm(this.options.runDir, { recursive: true, force: true })
     await rm(join(this.options.stateDir, 'subnet.json'), { force: true })
+  }
+}
+
+function defaultSpec(bridge: string, cidr: Cidr, mtu: number): NetworkSpec {
+  return {
+    id: '', name: 'bridge', bridge, subnet: formatSubnet(cidr), gateway: formatIPv4(cidr.address), ipRange: '', reserved: [], subnet6: '', gateway6: '',
+    internal: false, icc: true, masquerade: true, hostBinding: '', mtu,
   }
 }
 

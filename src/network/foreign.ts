@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import { nft } from './nft.js'
 import { bridgeNetfilter } from './kernel.js'
-import type { Names } from './names.js'
 
 // Docker, ufw and others set the policy of iptables' FORWARD chain to DROP (through iptables-nft it is the chain FORWARD of table `ip filter`).
 // A drop anywhere is final, whatever our own table accepts, so accept rules of ours must stand in that very chain.
@@ -47,9 +46,12 @@ export function droppingForward(chains: readonly Chain[]): ('ip' | 'ip6')[] {
 }
 
 /** Sentences about other tables that may drop our traffic and that we do not touch. */
-export function foreignWarnings(chains: readonly Chain[]): string[] {
+export function foreignWarnings(chains: readonly Chain[], nameServers = false): string[] {
   const warnings: string[] = []
   for (const chain of chains) {
+    if (chain.hook === 'input' && chain.policy === 'drop' && !(chain.table === 'filter' && chain.name === 'INPUT' && chain.family === 'ip') && chain.family !== 'ip6' && nameServers) {
+      warnings.push(`the nftables chain ${chain.family} ${chain.table} ${chain.name} drops input that it does not accept: accept DNS (port 53 by conntrack's original destination) from the bridges there`)
+    }
     if (chain.hook !== 'forward' || (chain.table === 'filter' && chain.name === 'FORWARD' && chain.family !== 'inet')) continue
     const name = `${chain.family} ${chain.table} ${chain.name}`
     if (chain.table === 'firewalld') warnings.push(`firewalld may reject forwarded traffic (nftables chain ${name}): add the bridge to the zone "trusted"`)
@@ -64,41 +66,83 @@ interface ForeignRule {
   command: string
 }
 
-function rulesFor(family: 'ip' | 'ip6', names: Names): ForeignRule[] {
-  const bridge = `"${names.bridge}"`
+/** Bridges as nft matches them in `iifname`: one pattern for all that have a name of ours, and those that users named. */
+export interface BridgeNames {
+  mark: string
+  /** The default bridge. */
+  bridge: string
+  userPrefix: string
+  /** User networks whose bridge was named by the user. */
+  custom: readonly string[]
+  /** Whether there are networks with IPv6, and any with a name server. */
+  ipv6: boolean
+  nameServers: boolean
+}
+
+function rulesFor(family: 'ip' | 'ip6', names: BridgeNames): ForeignRule[] {
   const rule = (verb: 'insert' | 'add', comment: string, match: string) => ({
     comment,
     command: `${verb} rule ${family} filter FORWARD ${match} counter accept comment "${comment}"`,
   })
-  // There is no IPv6 on the bridge but what the containers say among themselves.
-  if (family === 'ip6') return [rule('insert', `${names.mark} within`, `iifname ${bridge} oifname ${bridge}`)]
-  return [rule('insert', `${names.mark} to`, `oifname ${bridge}`), rule('add', `${names.mark} from`, `iifname ${bridge}`)]
+  // On the default bridge there is no IPv6 but what the containers say among themselves.
+  const own =
+    family === 'ip6'
+      ? [rule('insert', `${names.mark} within`, `iifname "${names.bridge}" oifname "${names.bridge}"`)]
+      : [rule('insert', `${names.mark} to`, `oifname "${names.bridge}"`), rule('add', `${names.mark} from`, `iifname "${names.bridge}"`)]
+  if (family === 'ip6' && !names.ipv6) return own
+  const others = names.nameServers ? [`${names.userPrefix}*`, ...names.custom] : []
+  return [
+    ...own,
+    ...others.flatMap((bridge) => [rule('insert', `${names.mark} to ${bridge}`, `oifname "${bridge}"`), rule('add', `${names.mark} from ${bridge}`, `iifname "${bridge}"`)]),
+  ]
 }
 
-async function commentsIn(family: 'ip' | 'ip6'): Promise<{ handle: number; comment: string }[]> {
-  const result = await nft(['-j', 'list', 'chain', family, 'filter', 'FORWARD'])
+/** Containers ask the name server on their gateway: that is input, which a host's firewall may drop. */
+function inputRules(names: BridgeNames): ForeignRule[] {
+  if (!names.nameServers) return []
+  return [`${names.userPrefix}*`, ...names.custom].flatMap((bridge) =>
+    ['udp', 'tcp'].map((protocol) => {
+      const comment = `${names.mark} names ${protocol} ${bridge}`
+      return { comment, command: `insert rule ip filter INPUT iifname "${bridge}" meta l4proto ${protocol} ct original proto-dst 53 counter accept comment "${comment}"` }
+    }),
+  )
+}
+
+async function commentsIn(family: 'ip' | 'ip6', chain: 'FORWARD' | 'INPUT'): Promise<{ handle: number; comment: string }[]> {
+  const result = await nft(['-j', 'list', 'chain', family, 'filter', chain])
   // The chain may have gone since it was listed.
   return result.code === 0 ? parseComments(result.stdout) : []
 }
 
+const dropsInput = (chains: readonly Chain[]) =>
+  chains.some((chain) => chain.family === 'ip' && chain.table === 'filter' && chain.name === 'INPUT' && chain.hook === 'input' && chain.policy === 'drop')
+
 /** nft commands that put our accept rules where a policy of drop needs them and they are missing. Empty when all is well. */
-export async function missingRules(chains: readonly Chain[], names: Names): Promise<string[]> {
+export async function missingRules(chains: readonly Chain[], names: BridgeNames): Promise<string[]> {
   const commands: string[] = []
-  for (const family of droppingForward(chains)) {
-    if (family === 'ip6' && !(await bridgeNetfilter('ip6'))) continue
-    const present = new Set((await commentsIn(family)).map((rule) => rule.comment))
-    commands.push(...rulesFor(family, names).filter((rule) => !present.has(rule.comment)).map((rule) => rule.command))
+  const missing = async (family: 'ip' | 'ip6', chain: 'FORWARD' | 'INPUT', rules: readonly ForeignRule[]) => {
+    if (rules.length === 0) return
+    const present = new Set((await commentsIn(family, chain)).map((rule) => rule.comment))
+    commands.push(...rules.filter((rule) => !present.has(rule.comment)).map((rule) => rule.command))
   }
+  for (const family of droppingForward(chains)) {
+    if (family === 'ip6' && !names.ipv6 && !(await bridgeNetfilter('ip6'))) continue
+    await missing(family, 'FORWARD', rulesFor(family, names))
+  }
+  if (dropsInput(chains)) await missing('ip', 'INPUT', inputRules(names))
   return commands
 }
 
-/** nft commands that remove all our rules from foreign chains, whatever their policy is now. */
-export async function removeRules(chains: readonly Chain[], names: Names): Promise<string[]> {
+/** nft commands that remove our rules from foreign chains, whatever their policy is now: all, or those of one bridge. */
+export async function removeRules(chains: readonly Chain[], names: Pick<BridgeNames, 'mark'>, bridge?: string): Promise<string[]> {
   const commands: string[] = []
   for (const family of ['ip', 'ip6'] as const) {
-    if (!chains.some((chain) => chain.family === family && chain.table === 'filter' && chain.name === 'FORWARD')) continue
-    for (const { handle, comment } of await commentsIn(family)) {
-      if (comment.startsWith(`${names.mark} `)) commands.push(`delete rule ${family} filter FORWARD handle ${handle}`)
+    for (const chain of ['FORWARD', 'INPUT'] as const) {
+      if (!chains.some((known) => known.family === family && known.table === 'filter' && known.name === chain)) continue
+      for (const { handle, comment } of await commentsIn(family, chain)) {
+        if (!comment.startsWith(`${names.mark} `) || (bridge !== undefined && !comment.endsWith(` ${bridge}`))) continue
+        commands.push(`delete rule ${family} filter ${chain} handle ${handle}`)
+      }
     }
   }
   return commands

@@ -8,11 +8,19 @@ import { formatIPv4, formatSubnet, parseIPv4, type Cidr } from './address.js'
 export class AddressPool {
   readonly #bits: Uint32Array
   readonly #size: number
+  /** Offsets that are given only when asked for: what lies outside the range (`--ip-range`). */
+  readonly #outside: Uint32Array | undefined
   #last: number
   #free: number
 
-  /** `gateway`, the network address and the broadcast address are never given out. */
-  constructor(readonly subnet: Cidr) {
+  /**
+   * `gateway`, the network address and the broadcast address are never given out.
+   * @param range inside the subnet: where addresses come from that nobody asked for by name.
+   */
+  constructor(
+    readonly subnet: Cidr,
+    readonly range?: Pick<Cidr, 'first' | 'last'>,
+  ) {
     this.#size = subnet.last - subnet.first + 1
     this.#bits = new Uint32Array(Math.ceil(this.#size / 32))
     this.#free = this.#size
@@ -22,6 +30,11 @@ export class AddressPool {
     const gateway = subnet.address - subnet.first
     this.#set(gateway)
     this.#last = 0
+    if (range) {
+      this.#outside = new Uint32Array(this.#bits.length).fill(0xffffffff)
+      for (let offset = range.first - subnet.first; offset <= range.last - subnet.first; offset++) this.#outside[offset >>> 5]! &= ~(1 << (offset & 31))
+      this.#last = Math.max(0, range.first - subnet.first - 1)
+    }
   }
 
   /** Addresses that can still be given. */
@@ -45,8 +58,8 @@ export class AddressPool {
    */
   allocate(requested = ''): string {
     if (requested !== '') return this.#allocateRequested(requested)
-    if (this.#free === 0) throw internal(`no available IPv4 addresses on this network's address pools: ${formatSubnet(this.subnet)}`)
-    const offset = this.#firstFree(this.#last + 1)
+    const offset = this.#free === 0 ? undefined : this.#firstFree(this.#last + 1)
+    if (offset === undefined) throw internal(`no available IPv4 addresses on this network's address pools: ${formatSubnet(this.subnet)}`)
     this.#set(offset)
     this.#last = offset
     return formatIPv4(this.subnet.first + offset)
@@ -92,17 +105,18 @@ export class AddressPool {
     this.#free--
   }
 
-  /** The lowest free offset from `start` on, wrapping round. Full words (32 addresses) are skipped at once. There is one. */
-  #firstFree(start: number): number {
+  /** The lowest free offset from `start` on, wrapping round. Full words (32 addresses) are skipped at once. */
+  #firstFree(start: number): number | undefined {
     const words = this.#bits.length
+    const word32 = (index: number) => this.#bits[index]! | (this.#outside?.[index] ?? 0)
     let word = (start >>> 5) % words
     // In the first word only the bits from `start` on count; the loop comes back to the rest of it at its end.
-    let taken = (this.#bits[word]! | ((1 << (start & 31)) - 1)) >>> 0
+    let taken = (word32(word) | ((1 << (start & 31)) - 1)) >>> 0
     for (let turn = 0; turn <= words; turn++) {
       if (taken !== 0xffffffff) return word * 32 + (31 - Math.clz32(~taken & -~taken))
       word = (word + 1) % words
-      taken = this.#bits[word]! >>> 0
+      taken = word32(word) >>> 0
     }
-    throw new Error('address pool: the count of free addresses is wrong')
+    return undefined
   }
 }

@@ -28,6 +28,13 @@ export async function disableIPv6(link: string): Promise<string | undefined> {
   }
 }
 
+/** Lets the host have IPv6 addresses on a bridge of a network that has them; router advertisements of containers are still not for it (CVE-2020-13401). */
+export async function enableIPv6(link: string): Promise<void> {
+  const base = `/proc/sys/net/ipv6/conf/${link}`
+  await writeFile(`${base}/accept_ra`, '0')
+  await writeFile(`${base}/disable_ipv6`, '0')
+}
+
 /** Whether a bridge of this name was made by this program: the hardware address says so. */
 export async function isOurBridge(bridge: string): Promise<boolean> {
   const info = await linkInfo(bridge)
@@ -59,7 +66,7 @@ async function strangeness(names: Names): Promise<string | undefined> {
   const { bridge } = names
   const ports = await readdir(`/sys/class/net/${bridge}/brif`).catch(() => undefined)
   if (!ports) return 'a link of that name exists and is no bridge'
-  const foreign = ports.find((port) => !port.startsWith(names.vethPrefix) && !port.startsWith(names.tapPrefix))
+  const foreign = ports.find((port) => ![names.vethPrefix, names.tapPrefix, names.sourcePrefix].some((prefix) => port.startsWith(prefix)))
   if (foreign !== undefined) return `somebody else's link ${foreign} is a port of it`
   // One that was made and not yet named ours by its MAC when we were killed has no route either.
   const routes = (await readIfExists('/proc/net/route')) ?? ''
@@ -68,12 +75,15 @@ async function strangeness(names: Names): Promise<string | undefined> {
 }
 
 /** Sets what routing needs. Returns a sentence for each thing that could not be set and is not as it should be. */
-export async function ensureSysctls(bridge: string): Promise<string[]> {
+export async function ensureSysctls(bridges: readonly string[], ipv6: boolean): Promise<string[]> {
   const warnings: string[] = []
   const wanted: [name: string, path: string, effect: string][] = [
     ['net.ipv4.ip_forward', 'net/ipv4/ip_forward', 'IPv4 forwarding is disabled: containers reach only this host'],
-    [`net.ipv4.conf.${bridge}.route_localnet`, `net/ipv4/conf/${bridge}/route_localnet`, 'published ports are not reachable on 127.0.0.1'],
+    ...bridges.map((bridge): [string, string, string] => [
+      `net.ipv4.conf.${bridge}.route_localnet`, `net/ipv4/conf/${bridge}/route_localnet`, 'published ports are not reachable on 127.0.0.1',
+    ]),
   ]
+  if (ipv6) wanted.push(['net.ipv6.conf.all.forwarding', 'net/ipv6/conf/all/forwarding', 'IPv6 forwarding is disabled: containers reach only this host over IPv6'])
   for (const [name, path, effect] of wanted) {
     const file = join('/proc/sys', path)
     if ((await readIfExists(file).catch(() => undefined))?.trim() === '1') continue

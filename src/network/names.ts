@@ -21,10 +21,14 @@ export interface Names {
   vethPrefix: string
   /** Start of the names of all taps. */
   tapPrefix: string
+  /** Start of the names of the bridges of user-defined networks that were given none by the user. */
+  userPrefix: string
+  /** Start of the names of the links between a tap with several networks and their bridges. */
+  sourcePrefix: string
 }
 
 /**
- * The names that belong to `bridge`. Links: 'hv' (veth) or 'ht' (tap), five base-36 digits of SHA-256(bridge), '-': with seven more characters
+ * The names that belong to `bridge`. Links: 'hv' (veth), 'ht' (tap), 'hb' (bridge) or 'hm' (macvlan), five base-36 digits of SHA-256(bridge), '-': with seven more characters
  * they fill the 15 that Linux allows (IFNAMSIZ).
  * @throws HullError 400 when `bridge` cannot be a link's name, or not one that nft takes in a string.
  */
@@ -33,7 +37,7 @@ export function namesOf(bridge: string): Names {
     throw badRequest(`invalid bridge name ${JSON.stringify(bridge)}: 1 to 15 letters, digits, '_', '.' or '-', a letter first`)
   }
   const hash = digits(createHash('sha256').update(bridge).digest(), 5)
-  return { bridge, table: `hull-${bridge}`, mark: `hull:${bridge}`, vethPrefix: `hv${hash}-`, tapPrefix: `ht${hash}-` }
+  return { bridge, table: `hull-${bridge}`, mark: `hull:${bridge}`, vethPrefix: `hv${hash}-`, tapPrefix: `ht${hash}-`, userPrefix: `hb${hash}-`, sourcePrefix: `hm${hash}-` }
 }
 
 /** A hardware address for the bridge itself: fixed, or the kernel would take the lowest of the ports' and change it with every start. */

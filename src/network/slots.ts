@@ -65,8 +65,8 @@ export class SlotPool {
   }
 
   /** Removes what a killed daemon left, see {@link removeLeftovers}, then begins to fill the pool. */
-  async start(active: ReadonlySet<string>): Promise<void> {
-    await this.removeLeftovers(active)
+  async start(active: ReadonlySet<string>, links: ReadonlySet<string> = new Set()): Promise<void> {
+    await this.removeLeftovers(active, links)
     this.#running = true
     this.#schedule(0)
   }
@@ -96,6 +96,12 @@ export class SlotPool {
       throw error
     }
     return slot
+  }
+
+  /** The namespace of a container; undefined when it has none. */
+  async pathOf(containerId: string): Promise<string | undefined> {
+    const name = await readlink(join(this.#owners, containerId)).catch(() => undefined)
+    return name !== undefined && /^[si][0-9a-z]{7}$/.test(name) ? join(this.options.runDir, name) : undefined
   }
 
   /** Destroys a container's slot. Its veth goes with the namespace. Idempotent. */
@@ -179,8 +185,8 @@ export class SlotPool {
     }
   }
 
-  /** Removes all namespaces, veths and taps of ours but those of the containers in `active`. The pool must not run. */
-  async removeLeftovers(active: ReadonlySet<string>): Promise<void> {
+  /** Removes all namespaces, veths and taps of ours but those of the containers in `active` and the links in `links`. The pool must not run. */
+  async removeLeftovers(active: ReadonlySet<string>, links: ReadonlySet<string> = new Set()): Promise<void> {
     const { names, runDir } = this.options
     await mkdir(this.#owners, { recursive: true, mode: 0o700 })
     const kept = new Set<string>()
@@ -195,8 +201,9 @@ export class SlotPool {
     const keptVeths = new Set([...kept].map((name) => names.vethPrefix + name.slice(1)))
     const keptTaps = new Set([...active].map((id) => tapName(names, id)))
     for (const link of await listLinks()) {
-      const ours = link.startsWith(names.vethPrefix) ? !keptVeths.has(link) : link.startsWith(names.tapPrefix) && !keptTaps.has(link)
-      if (ours) deleteLink(link)
+      if (links.has(link)) continue
+      const stray = link.startsWith(names.vethPrefix) ? !keptVeths.has(link) : link.startsWith(names.tapPrefix) ? !keptTaps.has(link) : link.startsWith(names.sourcePrefix)
+      if (stray) deleteLink(link)
     }
   }
 }

@@ -80,6 +80,13 @@ async function nameServers(): Promise<UsedBlock[]> {
   return blocks
 }
 
+/** What a new network must not cover: routes and addresses of all links but `except`, and name servers. */
+export async function hostBlocks(except: ReadonlySet<string>): Promise<UsedBlock[]> {
+  const blocks = await usedBlocks('')
+  const ours = (what: string) => [...except].some((link) => what.endsWith(` on ${link}`) || what.endsWith(` of ${link}`))
+  return [...blocks.filter((block) => !ours(block.what)), ...(await nameServers())]
+}
+
 /** The first of `gateways` that shares no address with `used`. */
 export function firstWithoutCollision(gateways: readonly string[], used: readonly UsedBlock[]): string | undefined {
   return gateways.find((text) => {
