@@ -59,8 +59,7 @@ struct list {
 struct config {
   char *text; /* owns every string below */
   size_t size;
-  const char *hostname, *domainname, *net, *mac, *address, *gateway, *root, *disk;
-  uint32_t prefix, mtu;
+  const char *hostname, *domainname, *net, *root, *disk;
   bool readonly, init, privileged;
   uint64_t shm_size, memory, swap, reservation, pids, cpu_shares;
   struct list mounts, sysctls, masked, ropaths;
@@ -75,6 +74,8 @@ bool list_collect(struct list *list, const char *text, size_t size, const char *
 
 /* ---- agent_net.c ---- */
 bool net_up(const struct config *c, char *message);
+/* QUERY what=network: interfaces, default route, /etc/hosts and /etc/resolv.conf of the running container. Answers ok=1, or error= and nothing was added. */
+void query_network(struct bytes *out, const char *text, size_t size);
 
 /* ---- agent_cgroup.c ---- */
 bool cgroup_setup(const struct config *c, char *message);

@@ -43,24 +43,18 @@ static bool number_of(const struct config *c, const char *key, uint64_t max, uin
 }
 
 static bool parse(struct config *c, char *message) {
-  uint64_t prefix, mtu, readonly, init, privileged;
+  uint64_t readonly, init, privileged;
   c->hostname = string_of(c, "hostname");
   c->domainname = string_of(c, "domainname");
   c->net = string_of(c, "net");
-  c->mac = string_of(c, "mac");
-  c->address = string_of(c, "address");
-  c->gateway = string_of(c, "gateway");
   c->root = string_of(c, "root");
   c->disk = string_of(c, "disk");
-  if (!number_of(c, "prefix", 32, &prefix, message) || !number_of(c, "mtu", 65535, &mtu, message) ||
-      !number_of(c, "readonly", 1, &readonly, message) || !number_of(c, "init", 1, &init, message) ||
+  if (!number_of(c, "readonly", 1, &readonly, message) || !number_of(c, "init", 1, &init, message) ||
       !number_of(c, "privileged", 1, &privileged, message) || !number_of(c, "shm_size", INT64_MAX, &c->shm_size, message) ||
       !number_of(c, "memory", INT64_MAX, &c->memory, message) || !number_of(c, "swap", INT64_MAX, &c->swap, message) ||
       !number_of(c, "reservation", INT64_MAX, &c->reservation, message) ||
       !number_of(c, "pids", INT32_MAX, &c->pids, message) || !number_of(c, "cpu_shares", 262144, &c->cpu_shares, message))
     return false;
-  c->prefix = (uint32_t)prefix;
-  c->mtu = (uint32_t)mtu;
   c->readonly = readonly != 0;
   c->init = init != 0;
   c->privileged = privileged != 0;

@@ -311,6 +311,7 @@ void session_query(uint32_t stream, const char *text, size_t size) {
   if (strcmp(what, "top") == 0) query_top(&s->reply);
   else if (strcmp(what, "stats") == 0) query_stats(&s->reply);
   else if (strcmp(what, "update") == 0) query_update(&s->reply, text, size);
+  else if (strcmp(what, "network") == 0) query_network(&s->reply, text, size);
 }
 
 /* ---- end ---- */

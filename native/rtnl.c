@@ -264,7 +264,7 @@ int rtnl_default_route_delete(int fd, int family, int link) {
     rtnl_begin(&message, RTM_DELROUTE, 0, &route, sizeof route);
     rtnl_u32(&message, RTA_OIF, (uint32_t)link);
     int error = rtnl_request(fd, &message);
-    if (error) return error == ESRCH ? 0 : error;
+    if (error) return error == ESRCH || error == ENOENT || error == EAFNOSUPPORT || error == EOPNOTSUPP ? 0 : error;
   }
   return EBUSY;
 }

@@ -27,7 +27,10 @@ export function statusText(summary: Pick<ContainerSummary, 'status' | 'exitCode'
 }
 
 const endpointJson = (info: EndpointInfo) => ({
-  IPAMConfig: info.requestedAddress === '' ? null : { IPv4Address: info.requestedAddress },
+  IPAMConfig:
+    info.requestedAddress === '' && info.requestedAddress6 === ''
+      ? null
+      : { ...(info.requestedAddress === '' ? {} : { IPv4Address: info.requestedAddress }), ...(info.requestedAddress6 === '' ? {} : { IPv6Address: info.requestedAddress6 }) },
   Links: info.links.length > 0 ? info.links : null,
   Aliases: info.aliases.length > 0 ? info.aliases : null,
   MacAddress: info.mac,
@@ -37,9 +40,9 @@ const endpointJson = (info: EndpointInfo) => ({
   Gateway: info.gateway,
   IPAddress: info.ipAddress,
   IPPrefixLen: info.prefixLength,
-  IPv6Gateway: '',
-  GlobalIPv6Address: '',
-  GlobalIPv6PrefixLen: 0,
+  IPv6Gateway: info.ipv6.gateway,
+  GlobalIPv6Address: info.ipv6.address,
+  GlobalIPv6PrefixLen: info.ipv6.prefixLength,
   DNSNames: info.dnsNames.length > 0 ? info.dnsNames : null,
 })
 
@@ -136,7 +139,8 @@ function healthcheckJson(check: ContainerConfig['Healthcheck']): object | undefi
 export function detailsJson(details: ContainerDetails, minor: number): object {
   const { hostConfig: host, config } = details
   // Docker's top-level address fields are those of the network named by NetworkMode, for clients from before there were several.
-  const main = details.networks[host.NetworkMode === 'default' ? 'bridge' : host.NetworkMode]
+  // (Since Docker 1.9: the default bridge's, empty for containers that are not on it.)
+  const main = details.networks.bridge
   return {
     Id: details.id,
     Created: timeText(details.created),
@@ -208,11 +212,11 @@ export function detailsJson(details: ContainerDetails, minor: number): object {
       SecondaryIPv6Addresses: null,
       EndpointID: main?.endpointId ?? '',
       Gateway: main?.gateway ?? '',
-      GlobalIPv6Address: '',
-      GlobalIPv6PrefixLen: 0,
+      GlobalIPv6Address: main?.ipv6.address ?? '',
+      GlobalIPv6PrefixLen: main?.ipv6.prefixLength ?? 0,
       IPAddress: main?.ipAddress ?? '',
       IPPrefixLen: main?.prefixLength ?? 0,
-      IPv6Gateway: '',
+      IPv6Gateway: main?.ipv6.gateway ?? '',
       MacAddress: main?.mac ?? '',
       Networks: networksJson(details.networks),
     },

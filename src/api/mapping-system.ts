@@ -150,11 +150,12 @@ export const networkJson = (network: NetworkDetails): object => ({
   EnableIPv6: network.enableIPv6,
   IPAM: {
     Driver: network.ipam.driver,
-    Options: null,
+    Options: Object.keys(network.ipam.options).length > 0 ? network.ipam.options : null,
     Config: network.ipam.configs.map((config) => ({
       Subnet: config.subnet,
       ...(config.ipRange === '' ? {} : { IPRange: config.ipRange }),
       ...(config.gateway === '' ? {} : { Gateway: config.gateway }),
+      ...(Object.keys(config.auxiliary).length === 0 ? {} : { AuxiliaryAddresses: config.auxiliary }),
     })),
   },
   Internal: network.internal,

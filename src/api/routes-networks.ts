@@ -5,13 +5,13 @@ import { parseFilters } from './filters.js'
 import { networkJson, volumeJson } from './mapping-system.js'
 import type { Router } from './router.js'
 import { endpoint, endpointOf } from './schema-container.js'
-import { fields, fieldsOrZero, flag, labels, list, text } from './schema.js'
+import { fields, fieldsOrZero, flag, flagOrNull, labels, list, text } from './schema.js'
 
 const networkFilters: readonly NetworkFilter[] = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']
 
 const createNetworkBody = fields({
-  Name: text, Driver: text, Internal: flag, Attachable: flag, Ingress: flag, EnableIPv6: flag, Options: labels, Labels: labels,
-  IPAM: fieldsOrZero({ Driver: text, Options: labels, Config: list(fields({ Subnet: text, Gateway: text, IPRange: text })) }),
+  Name: text, Driver: text, Internal: flag, Attachable: flag, Ingress: flag, EnableIPv4: flagOrNull, EnableIPv6: flag, ConfigOnly: flag, Scope: text, Options: labels, Labels: labels,
+  IPAM: fieldsOrZero({ Driver: text, Options: labels, Config: list(fields({ Subnet: text, Gateway: text, IPRange: text, AuxiliaryAddresses: labels, AuxAddress: labels })) }),
 })
 const connectBody = fields({ Container: text, EndpointConfig: endpoint })
 const disconnectBody = fields({ Container: text, Force: flag })
@@ -66,12 +66,17 @@ export function networkRoutes(router: Router): void {
 
 async function createNetwork(x: Exchange): Promise<void> {
   const body = await x.json(createNetworkBody)
-  if (body.Name === '') throw badRequest('network name can not be empty')
+  if (body.Name.trim() === '') throw badRequest('invalid network name: name is empty')
+  if (body.EnableIPv4 === false) throw badRequest('IPv4 cannot be disabled on a network in Hull')
+  if (body.ConfigOnly) throw badRequest('configuration-only networks are not supported by Hull')
+  if (body.Scope !== '' && body.Scope !== 'local') throw badRequest(`unsupported network scope: ${body.Scope}`)
   const { id, warning } = await x.engine.networks.create({
     name: body.Name, driver: body.Driver, internal: body.Internal, attachable: body.Attachable, ingress: body.Ingress, enableIPv6: body.EnableIPv6,
     ipam: {
       driver: body.IPAM.Driver, options: body.IPAM.Options,
-      configs: body.IPAM.Config.map((config) => ({ subnet: config.Subnet, gateway: config.Gateway, ipRange: config.IPRange })),
+      configs: body.IPAM.Config.map((config) => ({
+        subnet: config.Subnet, gateway: config.Gateway, ipRange: config.IPRange, auxiliary: { ...config.AuxAddress, ...config.AuxiliaryAddresses },
+      })),
     },
     options: body.Options, labels: body.Labels,
   })

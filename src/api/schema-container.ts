@@ -123,6 +123,8 @@ export function createRequest(body: z.output<typeof createBody>, name: string, p
   if (hostConfig.NetworkMode === '') hostConfig.NetworkMode = 'default'
   if (hostConfig.PidsLimit !== null && hostConfig.PidsLimit <= 0) hostConfig.PidsLimit = null
   checkHostConfig(hostConfig)
+  const names = Object.keys(networking.EndpointsConfig)
+  if (minor < 44 && names.length > 1) throw badRequest(`Container cannot be created with multiple network endpoints: ${names.join(', ')}`)
   const endpoints = Object.fromEntries(Object.entries(networking.EndpointsConfig).map(([network, value]) => [network, endpointOf(value)]))
   return { name: name.replace(/^\//, ''), platform, config, hostConfig, ports: portsOf(hostConfig), mounts: mountsOf(hostConfig), endpoints }
 }

@@ -4,8 +4,10 @@ import { fileURLToPath } from 'node:url'
 import { run } from '../base/run.js'
 import { HullEngine } from '../engine/engine.js'
 import { EventBus } from '../engine/events.js'
+import { NetworkDirectory } from '../engine/network-directory.js'
 import { ContainerRegistry } from '../engine/registry.js'
 import { ContainerStore } from '../engine/store.js'
+import { networkIds } from '../engine/views.js'
 import { hostFacts } from '../host/facts.js'
 import { defaultSettings } from '../image/registry/settings.js'
 import { ensureUserns, usernsPath } from '../host/userns.js'
@@ -97,6 +99,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
         return map ? ensureUserns(execRoot, map) : ''
       },
     }),
+    directory: new NetworkDirectory(join(dataRoot, 'networks'), networkIds(dataRoot)),
     ...(idMap ? { idMap } : {}),
     drivers: { process: processDriver, vm: vmDriver },
     events: new EventBus(),

@@ -125,8 +125,11 @@ export interface EndpointInfo {
   links: string[]
   dnsNames: string[]
   driverOptions: Record<string, string>
+  /** Empty on a network without IPv6. */
+  ipv6: { address: string; prefixLength: number; gateway: string }
   /** What the user asked for (IPAMConfig), '' when nothing. */
   requestedAddress: string
+  requestedAddress6: string
 }
 
 /** A port as it is really open; `hostPort` 0: exposed only. */
@@ -425,6 +428,15 @@ export interface ImageEngine {
 
 export type NetworkFilter = 'dangling' | 'driver' | 'id' | 'label' | 'name' | 'scope' | 'type'
 
+/** One subnet of a network; '' what was not given. */
+export interface NetworkAddressing {
+  subnet: string
+  gateway: string
+  ipRange: string
+  /** --aux-address: name → address that is never given out. */
+  auxiliary: Record<string, string>
+}
+
 /** A network as `docker network inspect` shows it. */
 export interface NetworkDetails {
   name: string
@@ -435,7 +447,7 @@ export interface NetworkDetails {
   enableIPv6: boolean
   internal: boolean
   attachable: boolean
-  ipam: { driver: string; configs: { subnet: string; gateway: string; ipRange: string }[] }
+  ipam: { driver: string; options: Record<string, string>; configs: NetworkAddressing[] }
   options: Record<string, string>
   labels: Record<string, string>
   /** Running containers on it, by container ID. */
@@ -450,7 +462,7 @@ export interface CreateNetworkRequest {
   attachable: boolean
   ingress: boolean
   enableIPv6: boolean
-  ipam: { driver: string; configs: { subnet: string; gateway: string; ipRange: string }[]; options: Record<string, string> }
+  ipam: { driver: string; configs: NetworkAddressing[]; options: Record<string, string> }
   options: Record<string, string>
   labels: Record<string, string>
 }

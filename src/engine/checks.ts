@@ -120,7 +120,6 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
   const refuse = (present: boolean, what: string) => {
     if (present) throw notImplemented(`${what} is not supported by Hull yet`)
   }
-  refuse(host.Links.length > 0, '--link')
   refuse(host.DeviceRequests.length > 0, '--gpus')
   refuse(host.Devices.length > 0 || host.DeviceCgroupRules.length > 0, '--device')
   refuse(!['', 'private'].includes(host.PidMode), `--pid ${host.PidMode}`)
@@ -144,10 +143,8 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
   if (mode === 'host' && isolation === 'vm') {
     throw badRequest('--network host is not possible with isolation vm: a virtual machine has a network stack of its own')
   }
-  refuse(mode.startsWith('container:'), `--network ${mode}`)
-  for (const [network, endpoint] of Object.entries(request.endpoints)) {
-    refuse(endpoint.links.length > 0, '--link')
-    refuse(endpoint.ipv6Address !== '', `--ip6 on network ${network}`)
+  if (mode.startsWith('container:') && isolation === 'vm') {
+    throw badRequest(`--network ${mode} is not possible with isolation vm: a virtual machine has a network stack of its own`)
   }
   for (const port of request.ports) refuse(port.protocol === 'sctp', 'publishing an SCTP port')
   if (request.ports.length > 0 && mode === 'host') return // moby: published ports are discarded with host networking

@@ -115,5 +115,4 @@ export function recordExit(record: ContainerRecord, exit: ExitStatus): void {
   // The supervisor's clock is coarser than ours: nothing ends before it began.
   const finished = exit.finishedAt.toISOString()
   record.state.finishedAt = record.state.startedAt !== undefined && finished < record.state.startedAt ? record.state.startedAt : finished
-  delete record.endpoint
 }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { conflict, notFound, notImplemented } from '../base/errors.js'
+import { conflict, notImplemented } from '../base/errors.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
 import { Archive } from './archive.js'
 import type {
@@ -35,7 +35,7 @@ import { logStream } from './log-stream.js'
 import { mergeConfig } from './merge.js'
 import { checkSources, resolveMounts } from './mounts.js'
 import { resolveIsolation } from './policy.js'
-import { networkModeOf, workloadSpec } from './spec.js'
+import { workloadSpec } from './spec.js'
 import type { ContainerRecord } from './store.js'
 import { updateContainer } from './update.js'
 import { detailsOf, type networkIds, summaryOf } from './views.js'
@@ -99,20 +99,19 @@ export class Containers implements ContainerEngine {
         requested: request.mounts, volumes: config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
         mountsOf: (reference) => parts.registry.get(reference).record.mounts, mountpoint: (name) => parts.volumes.store.mountpoint(name),
       }),
-      requestedAddress: '',
-      requestedMac: config.MacAddress,
+      networks: [],
       warnings: [],
       restartCount: 0,
       state: { status: 'created', starting: false, exitCode: 0, error: '', oomKilled: false, stoppedByUser: false },
     }
-    this.#checkNetwork(record, request)
+    this.lifecycle.connections.resolve(record, request)
     await checkSources(record.mounts)
     record.name = parts.registry.names.take(request.name, id)
     try {
       // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image.
       const container = this.options.makeContainer(record)
       const root = await parts.images.rootfs(image.id)
-      const spec = await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined)
+      const spec = await workloadSpec(record, root, parts.paths, await this.lifecycle.connections.place(record, false))
       record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
       await parts.store.create(record, !request.hostConfig.AutoRemove)
       // From here on the registry says who uses what. After a crash the start makes what is missing.
@@ -139,18 +138,6 @@ export class Containers implements ContainerEngine {
       ports.push({ containerPort: Number(number), protocol, hostIp: '', hostPortStart: 0, hostPortEnd: 0 })
     }
     return ports
-  }
-
-  #checkNetwork(record: ContainerRecord, request: CreateContainerRequest): void {
-    const mode = record.hostConfig.NetworkMode
-    const known = ['', 'default', 'bridge', 'host', 'none', this.options.ids.bridge]
-    if (!known.includes(mode)) throw notFound(`network ${mode} not found`)
-    for (const [name, endpoint] of Object.entries(request.endpoints)) {
-      if (!known.includes(name)) throw notFound(`network ${name} not found`)
-      record.requestedAddress = endpoint.ipv4Address
-      if (endpoint.macAddress) record.requestedMac = endpoint.macAddress
-    }
-    if (networkModeOf(record) !== 'bridge') record.ports = []
   }
 
   // views --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import { messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
 import type { ContainerEngine, Engine, ExecEngine, ImageEngine, NetworkEngine, SystemEngine, VolumeEngine } from './api-types.js'
 import { Container } from './container.js'
+import { upgradeNetworks } from './connections.js'
 import { Containers } from './containers.js'
 import { Execs } from './execs.js'
 import { Images } from './images.js'
@@ -48,7 +49,7 @@ export class HullEngine implements Engine {
     })
     this.execs = new Execs(options.registry, this.#lifecycle)
     this.images = new Images(options.images, options.registry, options.events, options.layerSize)
-    this.networks = new Networks(options.network, options.registry, ids)
+    this.networks = new Networks(parts, this.#lifecycle)
     this.volumes = volumes
     this.system = new System(options, parts, this.images, this.containers)
   }
@@ -61,14 +62,16 @@ export class HullEngine implements Engine {
 
   /** Reads the disk, takes back what runs, starts the network, applies restart policies. Before this nothing may be asked of the engine. */
   async restore(): Promise<void> {
+    const networks = await this.options.directory.load()
     const records = await this.options.store.load()
+    for (const record of records) upgradeNetworks(record, this.options.directory.ids.bridge)
     await this.#lifecycle.restore(
       records,
       (record) => {
         this.options.registry.names.take(record.name, record.id)
         return this.#make(record)
       },
-      (active) => this.options.network.start(active),
+      (active) => this.options.network.start(active, networks),
     )
     const chains = new Set<string>()
     for (const record of records) {

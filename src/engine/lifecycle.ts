@@ -1,9 +1,10 @@
 import { conflict, HullError, internal, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
 import type { ImageService } from '../image/types.js'
-import type { Endpoint, NetworkManager, PortBinding } from '../network/types.js'
-import type { Isolation, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
+import type { Endpoint, NetworkManager } from '../network/types.js'
+import type { Isolation, Sandbox, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
 import type { FileJob, FileOperation } from '../sandbox/files.js'
+import { Connections } from './connections.js'
 import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
 import { HealthMonitor } from './health-monitor.js'
@@ -11,7 +12,8 @@ import { KeyedLock } from './lock.js'
 import type { ContainerRegistry } from './registry.js'
 import { nextWait, restartsAfterExit, restartsAtBoot } from './restart-policy.js'
 import { parseSignal, SIGKILL } from './signals.js'
-import { networkModeOf, type SpecPaths, workloadSpec } from './spec.js'
+import type { NetworkDirectory } from './network-directory.js'
+import { type SpecPaths, workloadSpec } from './spec.js'
 import type { ContainerRecord, ContainerStore } from './store.js'
 import { finishUpdate } from './update.js'
 import type { Volumes } from './volumes.js'
@@ -22,6 +24,7 @@ export interface LifecycleParts {
   registry: ContainerRegistry
   images: ImageService
   network: NetworkManager
+  directory: NetworkDirectory
   drivers: Record<Isolation, SandboxDriver>
   events: EventBus
   volumes: Volumes
@@ -48,11 +51,19 @@ export class Lifecycle {
   readonly health: HealthMonitor
   #stopping = false
 
+  readonly connections: Connections
+
   constructor(readonly parts: LifecycleParts) {
+    this.connections = new Connections(parts)
     this.health = new HealthMonitor(
       (id) => parts.store.directory(id),
       (container, action, attributes) => this.announce(container, action, attributes),
     )
+  }
+
+  /** Runs a step on one container when no other does. */
+  locked<T>(container: Container, step: () => Promise<T>): Promise<T> {
+    return this.#lock.run(container.id, step)
   }
 
   // events -------------------------------------------------------------------------------------------------
@@ -94,26 +105,16 @@ export class Lifecycle {
     try {
       record.state.starting = true
       record.state.error = ''
-      const attachments: SandboxAttachments = {}
-      const mode = networkModeOf(record)
-      if (mode === 'bridge') {
-        // The address is on disk before anything is in the kernel, so that a crash leaves nothing that nobody knows.
-        record.endpoint = await this.#allocate(record)
-      }
+      // The addresses are on disk before anything is in the kernel, so that a crash leaves nothing that nobody knows.
+      await this.connections.allocate(record)
       const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId)])
       await this.parts.volumes.mount(record)
-      const spec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
-      if (record.isolation === 'vm') {
-        if (record.endpoint) attachments.tapFd = (await this.parts.network.connectTap(record.endpoint)).tapFd
-      } else if (record.endpoint) {
-        attachments.netnsPath = (await this.parts.network.connectNamespace(record.endpoint)).netnsPath
-      } else if (mode === 'none') {
-        attachments.netnsPath = (await this.parts.network.isolatedNamespace(record.id)).netnsPath
-      }
+      const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, true))
+      const attachments = await this.connections.plug(record)
       sandbox = await this.parts.drivers[record.isolation].create(spec, attachments)
       await Promise.all([
         container.connectAttaches(sandbox),
-        record.endpoint && record.endpoint.ports.length > 0 ? this.parts.network.publish(record.endpoint) : undefined,
+        this.connections.publish(record),
       ])
       await sandbox.start()
     } catch (error) {
@@ -129,30 +130,8 @@ export class Lifecycle {
     this.#hold(container, sandbox)
     await this.parts.store.save(record)
     this.health.begin(container)
+    this.connections.announceConnects(record)
     this.announce(container, 'start')
-  }
-
-  async #allocate(record: ContainerRecord): Promise<Endpoint> {
-    const ranged = Math.max(0, ...record.ports.map((port) => port.hostPortEnd - port.hostPortStart))
-    for (let offset = 0; ; offset++) {
-      const ports: PortBinding[] = record.ports.map((port) => ({
-        containerPort: port.containerPort,
-        protocol: port.protocol === 'udp' ? 'udp' : 'tcp',
-        hostIp: port.hostIp,
-        hostPort: Math.min(port.hostPortStart + offset, port.hostPortEnd),
-      }))
-      try {
-        return await this.parts.network.allocate(record.id, {
-          ports,
-          name: record.name,
-          ...(record.requestedMac ? { mac: record.requestedMac } : {}),
-          ...(record.requestedAddress ? { address: record.requestedAddress } : {}),
-        })
-      } catch (error) {
-        // A range of host ports means "the first that is free"; any other failure is final.
-        if (offset >= ranged || !/already (allocated|in use)/.test(messageOf(error))) throw error
-      }
-    }
   }
 
   async #startFailed(container: Container, sandbox: Sandbox | undefined, error: unknown): Promise<void> {
@@ -178,17 +157,12 @@ export class Lifecycle {
     } catch (error) {
       log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })
     }
-    try {
-      await this.parts.network.release(container.id)
-    } catch (error) {
-      log.error('cannot release a network endpoint', { id: container.id, error: messageOf(error) })
-    }
+    await this.connections.release(container.record)
     try {
       await this.parts.volumes.release(container.record)
     } catch (error) {
       log.error('cannot release the volumes of a container', { id: container.id, error: messageOf(error) })
     }
-    delete container.record.endpoint
   }
 
   // exit ---------------------------------------------------------------------------------------------------
@@ -370,7 +344,7 @@ export class Lifecycle {
       if (record.state.status === 'removing' || record.state.status === 'dead') throw conflict(`container ${record.id} is marked for removal`)
       if (container.isUp && sandbox) return container.fileJobs.add(await sandbox.files(operation))
       const root = await this.parts.images.rootfs(record.imageId)
-      const spec = await workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, undefined)
+      const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, false))
       return container.fileJobs.add(await this.parts.drivers[record.isolation].files(spec, operation))
     })
   }
@@ -384,10 +358,12 @@ export class Lifecycle {
       const taken = this.parts.registry.names.take(name, container.id)
       if (taken === old) throw conflict('Renaming a container with the same name as its current name')
       record.name = taken
+      this.connections.renamed(record)
       try {
         await this.parts.store.save(record)
       } catch (error) {
         record.name = old
+        this.connections.renamed(record)
         this.parts.registry.names.free(taken, container.id)
         throw error
       }
@@ -477,7 +453,7 @@ export class Lifecycle {
       }
       found.push({ container, sandbox, wasUp })
     }
-    const active = found.flatMap(({ container, sandbox }) => (sandbox && container.record.endpoint ? [container.record.endpoint] : []))
+    const active = found.flatMap(({ container, sandbox }) => (sandbox ? this.connections.active(container.record) : []))
     await startNetwork(active)
     await this.parts.volumes.restore(found.flatMap(({ container, sandbox }) => (sandbox ? [container.record] : [])))
     for (const { container, sandbox, wasUp } of found) {
@@ -486,6 +462,7 @@ export class Lifecycle {
       if (sandbox) {
         this.#hold(container, sandbox)
         await finishUpdate(this, container)
+        await this.#lock.run(record.id, () => this.connections.finishPending(container))
         continue
       }
       if (record.state.status === 'removing') {
@@ -505,15 +482,14 @@ export class Lifecycle {
       }
       if (record.state.starting && !container.isUp) {
         record.state.starting = false
-        delete record.endpoint
-        await this.parts.network.release(record.id)
+        await this.connections.release(record)
         await this.parts.store.save(record)
         await this.#bootPolicy(container, true)
         continue
       }
       // It ran and is gone without an exit status: the host was restarted, or somebody killed its supervisor.
       recordExit(record, { code: 137, oomKilled: false, finishedAt: new Date() })
-      await this.parts.network.release(record.id)
+      await this.connections.release(record)
       await this.parts.store.save(record)
       this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
       if (record.hostConfig.AutoRemove) await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
@@ -528,7 +504,7 @@ export class Lifecycle {
   /** What a sandbox is told of a container, as it is now; without the image when that is gone. */
   async specOf(record: ContainerRecord): Promise<WorkloadSpec> {
     const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
-    return workloadSpec(record, root, this.parts.paths, this.parts.network.bridge, record.endpoint)
+    return workloadSpec(record, root, this.parts.paths, await this.connections.place(record, false))
   }
 
   async #bootPolicy(container: Container, wasUp: boolean): Promise<void> {

@@ -3,7 +3,6 @@ import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { badRequest } from '../base/errors.js'
 import { readIfExists } from '../base/files.js'
-import type { Endpoint } from '../network/types.js'
 import type { ImageRoot } from '../image/types.js'
 import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sandbox/types.js'
 import type { HostConfig } from './api-types.js'
@@ -45,8 +44,10 @@ export async function hostResolvers(): Promise<{ nameservers: string[]; rest: st
   return { nameservers, rest }
 }
 
-async function resolvConf(host: HostConfig, networkMode: SandboxNetwork['mode']): Promise<string> {
+/** /etc/resolv.conf. `nameServer`: the gateway that answers for names, '' for the host's resolvers. */
+export async function resolvConf(host: HostConfig, networkMode: SandboxNetwork['mode'], nameServer: string): Promise<string> {
   const found = await hostResolvers()
+  if (nameServer !== '') return namesResolvConf(host, nameServer, found.rest)
   let servers = host.Dns.length > 0 ? host.Dns : found.nameservers
   if (networkMode !== 'host' && host.Dns.length === 0) {
     servers = servers.filter((server) => !server.startsWith('127.') && server !== '::1')
@@ -61,7 +62,24 @@ async function resolvConf(host: HostConfig, networkMode: SandboxNetwork['mode'])
   return lines.join('\n') + '\n'
 }
 
-function hostsFile(record: ContainerRecord, hostname: string, domainname: string, endpoint: Endpoint | undefined, gateway: string): string {
+/** As Docker writes it on user-defined networks: its own name server alone, and names without a dot go there as they are. */
+function namesResolvConf(host: HostConfig, nameServer: string, rest: readonly string[]): string {
+  const lines = [`nameserver ${nameServer}`]
+  const search = host.DnsSearch.filter((domain) => domain !== '.')
+  if (search.length > 0) lines.push(`search ${search.join(' ')}`)
+  else if (host.DnsSearch.length === 0) lines.push(...rest.filter((line) => !line.startsWith('options')))
+  const options = host.DnsOptions.length > 0 ? host.DnsOptions : rest.filter((line) => line.startsWith('options')).flatMap((line) => line.split(/\s+/).slice(1))
+  lines.push(`options ${[...options, ...(options.some((option) => option.startsWith('ndots:')) ? [] : ['ndots:0'])].join(' ')}`)
+  return lines.join('\n') + '\n'
+}
+
+/** A line of /etc/hosts for one of the container's own addresses. */
+export function endpointHostsLine(address: string, { config }: Pick<ContainerRecord, 'config'>): string {
+  const { Hostname: hostname, Domainname: domainname } = config
+  return `${address}\t${domainname ? `${hostname}.${domainname} ` : ''}${hostname}`
+}
+
+function hostsFile(record: ContainerRecord, place: NetworkPlace): string {
   const lines = [
     '127.0.0.1\tlocalhost',
     '::1\tlocalhost ip6-localhost ip6-loopback',
@@ -75,9 +93,10 @@ function hostsFile(record: ContainerRecord, hostname: string, domainname: string
     if (!separator) throw badRequest(`invalid host entry "${extra}": want NAME:ADDRESS`)
     const name = extra.slice(0, separator.index)
     const address = extra.slice(separator.index + 1).replace(/^\[(.*)\]$/, '$1')
-    lines.push(`${address === 'host-gateway' ? gateway : address}\t${name}`)
+    lines.push(`${address === 'host-gateway' ? place.hostGateway : address}\t${name}`)
   }
-  if (endpoint) lines.push(`${endpoint.address}\t${domainname ? `${hostname}.${domainname} ` : ''}${hostname}`)
+  lines.push(...(place.linkHosts ?? []))
+  for (const address of place.hosts) lines.push(endpointHostsLine(address, record))
   return lines.join('\n') + '\n'
 }
 
@@ -112,10 +131,11 @@ export function resourcesOf(host: HostConfig): Resources {
   }
 }
 
-/** Whether this container has an end on the bridge. */
-export function networkModeOf(record: Pick<ContainerRecord, 'hostConfig' | 'config'>): 'none' | 'host' | 'bridge' {
+/** Which kind of network a container has: its own namespace on bridged networks, or none, the host's or another container's. */
+export function networkModeOf(record: Pick<ContainerRecord, 'hostConfig' | 'config'>): 'none' | 'host' | 'container' | 'bridge' {
   if (record.config.NetworkDisabled) return 'none'
   const mode = record.hostConfig.NetworkMode
+  if (mode.startsWith('container:')) return 'container'
   return mode === 'none' || mode === 'host' ? mode : 'bridge'
 }
 
@@ -124,22 +144,34 @@ export function commandOf(record: Pick<ContainerRecord, 'config'>): string[] {
   return [...(record.config.Entrypoint ?? []), ...(record.config.Cmd ?? [])]
 }
 
-/** Everything that a sandbox has to know, from the record on disk and the address of this start. */
+/** The network's part of a workload's specification. */
+export interface NetworkPlace {
+  /** What `host-gateway` means in --add-host. */
+  hostGateway: string
+  network: SandboxNetwork
+  /** The container's own addresses, for /etc/hosts. */
+  hosts: string[]
+  /** Lines for /etc/hosts, and variables, from --link on the default bridge. */
+  linkHosts?: string[]
+  env: string[]
+  /** '' : the host's resolvers. */
+  nameServer: string
+  /** --network container:ID: the other's files. */
+  shared?: { hosts: string; hostname: string; resolvConf: string }
+}
+
+/** Everything that a sandbox has to know, from the record on disk and the addresses of this start. */
 export async function workloadSpec(
   record: ContainerRecord,
   root: ImageRoot,
   paths: SpecPaths,
-  bridge: { gateway: string; mtu: number },
-  endpoint: Endpoint | undefined,
+  place: NetworkPlace,
 ): Promise<WorkloadSpec> {
   const { config, hostConfig: host } = record
+  const { network, shared } = place
   const mode = networkModeOf(record)
-  const network: SandboxNetwork =
-    mode === 'bridge' && endpoint
-      ? { mode, address: endpoint.address, prefixLength: endpoint.prefixLength, gateway: endpoint.gateway, mac: endpoint.mac, mtu: bridge.mtu }
-      : { mode: mode === 'host' ? 'host' : 'none' }
-  const hostname = config.Hostname || (mode === 'host' ? hostHostname() : record.id.slice(0, 12))
-  const env = [...config.Env]
+  const hostname = config.Hostname || shared?.hostname || (mode === 'host' ? hostHostname() : record.id.slice(0, 12))
+  const env = [...place.env, ...config.Env]
   const has = (name: string) => env.some((line) => line.startsWith(`${name}=`))
   const base: string[] = []
   if (!has('PATH')) base.push(defaultPath)
@@ -181,9 +213,9 @@ export async function workloadSpec(
     sysctls: host.Sysctls,
     shmSize: host.ShmSize,
     files: {
-      hosts: mode === 'host' ? await readFile('/etc/hosts', 'utf8') : hostsFile(record, hostname, config.Domainname, endpoint, bridge.gateway),
+      hosts: shared?.hosts ?? (mode === 'host' ? await readFile('/etc/hosts', 'utf8') : hostsFile(record, place)),
       hostname: `${hostname}\n`,
-      resolvConf: await resolvConf(host, mode),
+      resolvConf: shared?.resolvConf ?? (await resolvConf(host, network.mode, place.nameServer)),
     },
     ...(record.idMap ? { idMap: record.idMap } : {}),
     runtime: host.Runtime || (record.isolation === 'process' ? paths.defaultRuntime : ''),

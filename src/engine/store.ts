@@ -4,9 +4,9 @@ import { messageOf } from '../base/errors.js'
 import { writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
 import type { IdMap } from '../host/subid.js'
-import type { Endpoint } from '../network/types.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { ContainerConfig, HostConfig, PublishedPort } from './api-types.js'
+import type { NetworkAttachment } from './attachment.js'
 import type { ContainerMount } from './mounts.js'
 
 /** What is kept of a container on disk: `containers/<id>/config.json`. The truth; memory is a cache of it. */
@@ -27,13 +27,10 @@ export interface ContainerRecord {
   hostConfig: HostConfig
   ports: PublishedPort[]
   mounts: ContainerMount[]
-  /** --ip and --mac-address, '' when not given. */
-  requestedAddress: string
-  requestedMac: string
+  /** The bridged networks that it is connected to, in the order of its interfaces. Empty with --network none, host and container:ID. */
+  networks: NetworkAttachment[]
   warnings: string[]
   restartCount: number
-  /** While it runs on a bridge. */
-  endpoint?: Endpoint
   state: {
     status: 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
     /** A start is under way: after a crash it is undone. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { ContainerDetails, ContainerState, ContainerSummary, EndpointInfo, MountPoint, PortInfo } from './api-types.js'
+import { plainAttachment } from './attachment.js'
 import type { Container } from './container.js'
 import type { HealthState } from './health.js'
 import { withDefaults } from './host-defaults.js'
@@ -16,26 +17,36 @@ export function networkIds(dataRoot: string): Record<'bridge' | 'host' | 'none',
 
 function endpoints(record: ContainerRecord, ids: ReturnType<typeof networkIds>): Record<string, EndpointInfo> {
   const mode = networkModeOf(record)
-  const end = mode === 'bridge' ? record.endpoint : undefined
-  return {
-    [mode]: {
-      networkId: ids[mode],
-      endpointId: record.state.status === 'running' || record.state.status === 'paused' ? hash(`${record.id} ${mode}`) : '',
-      gateway: end?.gateway ?? '',
-      ipAddress: end?.address ?? '',
-      prefixLength: end?.prefixLength ?? 0,
-      mac: end?.mac ?? record.requestedMac,
-      aliases: [],
-      links: [],
-      dnsNames: [],
-      driverOptions: {},
-      requestedAddress: record.requestedAddress,
-    },
-  }
+  if (mode === 'container') return {}
+  const up = record.state.status === 'running' || record.state.status === 'paused'
+  const list = mode === 'bridge' ? record.networks : [plainAttachment(ids[mode], mode)]
+  return Object.fromEntries(
+    list.map((attachment) => {
+      const { endpoint: end } = attachment
+      return [
+        attachment.network,
+        {
+          networkId: attachment.networkId,
+          endpointId: up ? hash(`${record.id} ${attachment.networkId}`) : '',
+          gateway: end?.gateway ?? '',
+          ipAddress: end?.address ?? '',
+          prefixLength: end?.prefixLength ?? 0,
+          ipv6: end?.ipv6 ?? { address: '', prefixLength: 0, gateway: '' },
+          mac: end?.mac ?? attachment.requestedMac,
+          aliases: attachment.aliases,
+          links: attachment.links,
+          dnsNames: end?.names ?? [],
+          driverOptions: attachment.driverOptions,
+          requestedAddress: attachment.requestedAddress,
+          requestedAddress6: attachment.requestedAddress6,
+        },
+      ]
+    }),
+  )
 }
 
 function ports(record: ContainerRecord): PortInfo[] {
-  const rows: PortInfo[] = (record.endpoint?.ports ?? []).map((port) => ({
+  const rows: PortInfo[] = record.networks.flatMap((attachment) => attachment.endpoint?.ports ?? []).map((port) => ({
     containerPort: port.containerPort,
     protocol: port.protocol,
     hostIp: port.hostIp || '0.0.0.0',

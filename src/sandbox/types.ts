@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { LogLimits } from '../oci/log-rotation.js'
 import type { FileJob, FileOperation } from './files.js'
 import type { IdMap } from '../host/subid.js'
+import type { DefaultRoute, GuestInterface } from '../network/types.js'
 
 /** The two walls. Docker's HostConfig.Isolation, already resolved (`default` and `hyperv` never come this far). */
 export type Isolation = 'process' | 'vm'
@@ -63,7 +64,25 @@ export type SandboxNetwork =
       /** aa:bb:cc:dd:ee:ff */
       mac: string
       mtu: number
+      /** All interfaces, eth0 first where there is one, and which has the default route. A VM makes them in its guest; a container's are in its namespace already. */
+      interfaces?: GuestInterface[]
+      route?: DefaultRoute
     }
+
+/** What changes about a running workload's network. */
+export interface NetworkChange {
+  /** An interface more; plugged in on the host's side already. */
+  add?: GuestInterface
+  /** An interface less, by its name. */
+  remove?: string
+  /** The interface with the default route afterwards. */
+  route?: DefaultRoute
+  /** Lines that /etc/hosts gains, and addresses whose lines it loses. */
+  hosts: string[]
+  forget: string[]
+  /** The new text of /etc/resolv.conf. */
+  resolvConf?: string
+}
 
 /** A mount into the container besides those every container has. */
 export interface MountSpec {
@@ -199,6 +218,8 @@ export interface Sandbox {
   /** Signal to the workload's PID 1. SIGKILL always works. False: it is not running. */
   signal(signal: number): Promise<boolean>
   resize(rows: number, columns: number): Promise<void>
+  /** A network was connected or is to be disconnected. Rejects when the workload cannot have it; then nothing has changed. */
+  changeNetwork(change: NetworkChange): Promise<void>
   pause(): Promise<void>
   unpause(): Promise<void>
   stats(): Promise<SandboxStats>

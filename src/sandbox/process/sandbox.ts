@@ -7,11 +7,12 @@ import { hostCgroups } from '../../oci/cgroups.js'
 import { execInContainer } from '../../oci/exec.js'
 import { resourceSupport } from '../../oci/resources.js'
 import { applyLimits, cpuChanges, memoryChanges, supported } from '../../oci/update.js'
-import type { ExecSession, ExitStatus, Facts, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { buildExecProcess } from './build.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { explainProcess } from './explain.js'
 import { filesOfRunning, filesOfStored } from './files.js'
+import { changeNetworkFiles } from './network-files.js'
 import { processStats } from './stats.js'
 import type { SnapshotStore } from './store.js'
 import { topOf } from './top.js'
@@ -77,6 +78,11 @@ export class ProcessSandbox implements Sandbox {
 
   async resize(rows: number, columns: number): Promise<void> {
     await this.supervised.resize(rows, columns)
+  }
+
+  /** The interfaces are changed from outside, in the namespace; what is left are the files that the container sees as its own. */
+  async changeNetwork(change: NetworkChange): Promise<void> {
+    await changeNetworkFiles(this.spec.runDir, change)
   }
 
   async pause(): Promise<void> {

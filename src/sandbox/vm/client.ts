@@ -70,6 +70,21 @@ export class VmClient {
     return textMap(decodeText(await this.query(what)))
   }
 
+  /** Changes the guest's interfaces, default route and files (guest/PROTOCOL.md, `what=network`). Rejects with the guest's reason. */
+  async changeNetwork(entries: readonly TextEntry[]): Promise<void> {
+    const answer = await this.once<Buffer>(
+      (link) => link.send(FrameType.QUERY, encodeText([['what', 'network'], ...entries])),
+      (frame, resolve, reject) => {
+        if (frame.type === FrameType.REPLY) resolve(frame.payload)
+        else if (frame.type === FrameType.FAILED) reject(new StartFailure(decodeFailure(frame.payload)))
+      },
+      ANSWER_TIMEOUT,
+    )
+    const said = textMap(decodeText(answer))
+    // A guest that was started by an older version knows nothing of this and answers with nothing.
+    if (said.get('ok') !== '1') throw new Error(said.get('error') ?? 'the guest is of a version that cannot change networks while it runs: restart the container')
+  }
+
   /** Starts a process in the container; resolves when it runs. */
   async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession> {
     const payload = encodeText(spec)

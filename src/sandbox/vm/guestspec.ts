@@ -1,5 +1,6 @@
 import { badRequest } from '../../base/errors.js'
-import type { ProcessSpec, WorkloadSpec } from '../types.js'
+import type { DefaultRoute, GuestInterface } from '../../network/types.js'
+import type { NetworkChange, ProcessSpec, SandboxNetwork, WorkloadSpec } from '../types.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -63,6 +64,31 @@ function mountEntries(mounts: WorkloadSpec['mounts']): string[] {
     })
 }
 
+const interfacesOf = (network: Extract<SandboxNetwork, { mode: 'bridge' }>): GuestInterface[] =>
+  network.interfaces ?? [{ name: 'eth0', mac: network.mac, address: network.address, prefixLength: network.prefixLength, mtu: network.mtu }]
+
+/** NAME MAC ADDRESS/PREFIX MTU [ADDRESS6/PREFIX6] */
+function interfaceText({ name, mac, address, prefixLength, mtu, ipv6 }: GuestInterface): string {
+  return [name, mac, `${address}/${prefixLength}`, String(mtu), ...(ipv6 ? [`${ipv6.address}/${ipv6.prefixLength}`] : [])].join(' ')
+}
+
+/** NAME GATEWAY [GATEWAY6] */
+function routeText({ interfaceName, gateway, gateway6 }: DefaultRoute): string {
+  return [interfaceName, gateway, ...(gateway6 === '' ? [] : [gateway6])].join(' ')
+}
+
+/** QUERY what=network. */
+export function networkChangeEntries(change: NetworkChange): TextEntry[] {
+  const entries: TextEntry[] = []
+  if (change.remove !== undefined) entries.push(['remove', change.remove])
+  if (change.add) entries.push(['interface', interfaceText(change.add)])
+  if (change.route) entries.push(['route', routeText(change.route)])
+  for (const address of change.forget) entries.push(['forget', address])
+  for (const line of change.hosts) entries.push(['host', line])
+  if (change.resolvConf !== undefined) entries.push(['etc_resolv', change.resolvConf])
+  return entries
+}
+
 /** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes. */
 export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntry[] {
   const { resources, network } = spec
@@ -74,14 +100,10 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntr
     ['etc_resolv', spec.files.resolvConf],
   ]
   if (network.mode === 'bridge') {
-    entries.push(
-      ['net', 'eth'],
-      ['mac', network.mac],
-      ['address', network.address],
-      ['prefix', String(network.prefixLength)],
-      ['gateway', network.gateway],
-      ['mtu', String(network.mtu)],
-    )
+    entries.push(['net', 'eth'])
+    for (const each of interfacesOf(network)) entries.push(['interface', interfaceText(each)])
+    const route = network.route ?? { interfaceName: 'eth0', gateway: network.gateway, gateway6: '' }
+    if (route.gateway !== '') entries.push(['route', routeText(route)])
   } else entries.push(['net', 'none'])
   entries.push(
     ['root', '/dev/vda'],

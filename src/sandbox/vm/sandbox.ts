@@ -4,14 +4,14 @@ import { log } from '../../base/log.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { attachConmon } from '../../host/streams.js'
 import type { Supervised } from '../../oci/conmon.js'
-import type { ExecSession, ExitStatus, Facts, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
+import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { execError, startError } from './errors.js'
 import type { FileServer } from './fileserver.js'
 import { explainVm } from './explain.js'
 import { guestFiles } from './files.js'
-import { processEntries } from './guestspec.js'
+import { networkChangeEntries, processEntries } from './guestspec.js'
 import { LinkClosed } from './link.js'
 import { formatPs, parseProcesses } from './ps.js'
 import type { VmRecord } from './record.js'
@@ -161,6 +161,10 @@ export class VmSandbox implements Sandbox {
   async resize(rows: number, columns: number): Promise<void> {
     if (!this.spec.process.tty) return
     if (!(await this.client.resize(rows, columns))) throw conflict(`container ${this.id} is not running`)
+  }
+
+  async changeNetwork(change: NetworkChange): Promise<void> {
+    await this.client.changeNetwork(networkChangeEntries(change))
   }
 
   async pause(): Promise<void> {

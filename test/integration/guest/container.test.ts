@@ -111,7 +111,7 @@ core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zer
 
   it('has its network from CONFIG', async () => {
     const result = await run('ip -o addr | tr -s " "; ip link show eth0; ip route; ping -c 1 -w 5 10.0.2.2 >/dev/null && echo reached; ping -c1 -w 2 127.0.0.1 >/dev/null && echo self', {
-      config: [['net', 'eth'], ['mac', '02:42:0a:00:02:09'], ['address', '10.0.2.9'], ['prefix', 24], ['gateway', '10.0.2.2'], ['mtu', 1400]],
+      config: [['net', 'eth'], ['interface', 'eth0 02:42:0a:00:02:09 10.0.2.9/24 1400'], ['route', 'eth0 10.0.2.2']],
       qemu: ['-netdev', 'user,id=n0,restrict=on', '-device', 'virtio-net-pci,netdev=n0,romfile='],
     })
     expect(result.out).toContain('inet 10.0.2.9/24 brd 10.0.2.255')
@@ -165,7 +165,8 @@ describe('a workload that cannot start', () => {
     [125, 'mount /dev/vdb on /run/lower: Invalid argument', { args: ['true'], configFrames: encode(T.CONFIG, text([['root', '/dev/vdb']])) }],
     [125, 'mount /dev/vda on /run/disk: Resource busy', { args: ['true'], configFrames: encode(T.CONFIG, text([['root', '/dev/vda'], ['disk', '/dev/vda']])) }],
     [125, 'no root device', { args: ['true'], configFrames: encode(T.CONFIG, text([['net', 'none']])) }],
-    [125, 'eth0: hardware address 02:00:00:00:00:01: No such device', { args: ['true'], config: [['net', 'eth'], ['address', '10.0.0.2'], ['mac', '02:00:00:00:00:01']] }],
+    [125, 'eth0: No such device', { args: ['true'], config: [['net', 'eth'], ['interface', 'eth0 02:00:00:00:00:01 10.0.0.2/24 1500']] }],
+    [125, 'invalid interface: eth0 02:00:00:00:00:01 10.0.0/24 1500', { args: ['true'], config: [['net', 'eth'], ['interface', 'eth0 02:00:00:00:00:01 10.0.0/24 1500']] }],
     [125, 'invalid memory: lots', { args: ['true'], config: [['memory', 'lots']] }],
     [126, 'invalid tmpfs option: remount:/tmp', { args: ['true'], config: [['mount', 'tmpfs:remount:/tmp']] }],
   ] as [number, string, BootOptions][])('ends with %i: %s', async (code, message, options) => {

@@ -335,7 +335,7 @@ export class MemoryEngine implements Engine {
       if (reference !== 'bridge') throw notFound(`network ${reference} not found`)
       return {
         name: 'bridge', id: 'b'.repeat(64), created: new Date(0), scope: 'local', driver: 'bridge', enableIPv6: false, internal: false, attachable: false,
-        ipam: { driver: 'default', configs: [{ subnet: '10.1.0.0/16', gateway: '10.1.0.1', ipRange: '' }] }, options: {}, labels: {}, containers: {},
+        ipam: { driver: 'default', options: {}, configs: [{ subnet: '10.1.0.0/16', gateway: '10.1.0.1', ipRange: '', auxiliary: {} }] }, options: {}, labels: {}, containers: {},
       }
     },
     create: async () => {
