@@ -110,6 +110,14 @@ void shares_unmount(void);
 bool shares_take(const struct config *c, struct share *shares, char *message);
 bool share_place(struct share *share, char *message);
 
+/* ---- agent_socket.c: sockets of the host ---- */
+/* What follows "socket:" in an entry of CONFIG's mounts, or NULL. */
+const char *socket_entry(const char *entry);
+bool sockets_listen(const struct config *c, char *message);
+bool socket_known(uint32_t index);
+/* Listens where the host waits for a connection, and nowhere else. Called every round. */
+void sockets_update(void);
+
 /* ---- agent_root.c, agent_dev.c: run in the container's first process, after pivot_root ---- */
 bool container_root(const struct config *c, const char *cwd, bool tty, char *message);
 bool container_dev(const struct config *c, char *message);
@@ -186,6 +194,11 @@ void session_run(uint32_t stream, uint8_t type, char *text, size_t size);
 /* `text` is valid text. */
 void session_query(uint32_t stream, const char *text, size_t size);
 struct session *session_find(uint32_t stream);
+/* ACCEPT: the stream becomes the next connection to socket `index`. */
+void session_accept(uint32_t stream, uint32_t index);
+/* A stream waits for a connection to it. */
+bool session_waits(uint32_t index);
+void session_connected(uint32_t index, int fd);
 void session_stdin(struct session *s, const uint8_t *data, uint32_t size);
 void session_stdin_eof(struct session *s);
 void session_window(struct session *s, uint32_t bytes);

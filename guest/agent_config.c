@@ -67,5 +67,5 @@ bool configure(char *text, size_t size, char *message) {
   config.text = text;
   config.size = size;
   return parse(&config, message) && cgroup_setup(&config, message) && net_up(&config, message) && root_mount(&config, message) &&
-         shares_mount(&config, message);
+         shares_mount(&config, message) && sockets_listen(&config, message);
 }

@@ -144,6 +144,9 @@ static void on_frame(const struct frame *f) {
     if (s != NULL || f->stream < 2) die("stream %u is in use", f->stream);
     number_in(f, "what", 0); /* only checks the text */
     session_query(f->stream, (const char *)f->payload, f->length);
+  } else if (f->type == F_ACCEPT) {
+    if (s != NULL || f->stream < 2) die("stream %u is in use", f->stream);
+    session_accept(f->stream, (uint32_t)number_in(f, "socket", UINT32_MAX));
   } else if (f->type == F_HALT) {
     root_unmount();
     sync();

@@ -27,6 +27,8 @@ struct session {
   uint32_t stream;
   enum state state;
   bool tty, execing, reaped, closed, stdin_eof, done;
+  bool socket, eof_told; /* a connection of the guest to a socket of the host; STARTING: it waits for one */
+  uint32_t index;
   bool files, freeze; /* hull-files, and the container stands still for it */
   pid_t pid;
   int pidfd, code, fail_code;
@@ -152,6 +154,7 @@ static void push_input(struct session *s) {
   if (s->in.fd >= 0 && before > 0 && !bytes_write(&s->input, s->in.fd)) watch_close(&s->in); /* EPIPE: it closed its stdin */
   if (s->in.fd < 0 && s->input.length > 0) bytes_drop(&s->input, s->input.length);
   send_window(s, before - s->input.length);
+  if (s->socket && s->in.fd >= 0 && s->input.length == 0 && s->stdin_eof) shutdown(s->in.fd, SHUT_WR);
   if (s->input.length == 0 && s->stdin_eof && !s->tty) watch_close(&s->in);
   watch_set(&s->in, s->input.length > 0 ? EPOLLOUT : 0);
 }
@@ -195,7 +198,7 @@ void session_signal(struct session *s, int signal) {
 
 void session_close(struct session *s) {
   s->closed = true;
-  if (s->query) session_end(s);
+  if (s->query || s->socket) session_end(s);
   else session_stdin_eof(s);
 }
 
@@ -314,6 +317,54 @@ void session_query(uint32_t stream, const char *text, size_t size) {
   else if (strcmp(what, "network") == 0) query_network(&s->reply, text, size);
 }
 
+/* ---- connections to sockets of the host ---- */
+
+void session_accept(uint32_t stream, uint32_t index) {
+  struct session *s = socket_known(index) ? session_new(stream) : NULL;
+  if (s == NULL) {
+    link_failed(stream, 125, "no such socket, or too many sessions");
+    return;
+  }
+  s->socket = true;
+  s->index = index;
+}
+
+static struct session *waiting(uint32_t index) {
+  struct session *found = NULL;
+  for (struct session *s = sessions; s != NULL; s = s->next)
+    if (s->socket && !s->done && s->state == STARTING && s->index == index) found = s; /* the oldest is the last */
+  return found;
+}
+
+bool session_waits(uint32_t index) { return waiting(index) != NULL; }
+
+void session_connected(uint32_t index, int fd) {
+  struct session *s = waiting(index);
+  int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (s == NULL || other < 0) {
+    if (other >= 0) close(other);
+    close(fd);
+    return;
+  }
+  watch_init(&s->out, fd, out_ready);
+  watch_init(&s->in, other, in_ready);
+  got_started(s);
+}
+
+static void update_socket(struct session *s) {
+  if (s->state != RUNNING) return;
+  if (s->out.fd < 0 && !s->eof_told) {
+    s->eof_told = true;
+    link_send(F_STDERR, s->stream, "", 0);
+  }
+  if (s->out.fd < 0 && s->in.fd < 0) {
+    link_exit(s->stream, 0, false);
+    session_end(s);
+    return;
+  }
+  watch_set(&s->out, s->credit > 0 && link_room() > 0 ? EPOLLIN : 0);
+}
+
 /* ---- end ---- */
 
 void session_reaped(pid_t pid, int status) {
@@ -336,7 +387,7 @@ void session_reaped(pid_t pid, int status) {
 
 static bool others_left(void) {
   for (struct session *s = sessions; s != NULL; s = s->next)
-    if (!s->query && !s->done && s->stream != MAIN_STREAM) return true;
+    if (!s->query && !s->socket && !s->done && s->stream != MAIN_STREAM) return true;
   return false;
 }
 
@@ -393,6 +444,7 @@ int sessions_update(void) {
     for (struct session *s = sessions; s != NULL; s = s->next) {
       if (s->done) continue;
       if (s->query) update_query(s);
+      else if (s->socket) update_socket(s);
       else update_process(s);
     }
   for (struct session **at = &sessions; *at != NULL;) {
@@ -406,5 +458,6 @@ int sessions_update(void) {
     session_count--;
     free(s);
   }
+  sockets_update();
   return timeout;
 }

@@ -70,10 +70,22 @@ static bool take(const char *entry, struct share *share, char *message) {
   return true;
 }
 
+static bool take_socket(const char *entry, struct share *share, char *message) {
+  char path[64];
+  snprintf(path, sizeof path, DIR_FILES "/socket-%.*s", (int)strspn(entry, "0123456789"), entry);
+  const char *at = entry;
+  for (int fields = 0; fields < 4 && at != NULL; fields++) at = (at = strchr(at, ':')) == NULL ? NULL : at + 1;
+  if (at == NULL || *at != '/') return fail(message, "invalid socket: %.200s", entry);
+  share->target = at;
+  share->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, TREE_CLONED);
+  return share->tree >= 0 || fail(message, "socket for %.200s: %s", at, strerror(errno));
+}
+
 bool shares_take(const struct config *c, struct share *shares, char *message) {
   for (size_t i = 0; i < c->mounts.count; i++) {
-    const char *entry = share_entry(c->mounts.items[i]);
+    const char *entry = share_entry(c->mounts.items[i]), *socket = socket_entry(c->mounts.items[i]);
     shares[i] = (struct share){.tree = -1};
+    if (socket != NULL && !take_socket(socket, shares + i, message)) return false;
     if (entry != NULL && !take(entry, shares + i, message)) return false;
   }
   return true;

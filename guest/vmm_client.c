@@ -145,13 +145,14 @@ static bool on_stream(struct client *c, const struct frame *f) {
 /* One frame of a client. False: the client broke the protocol. */
 static bool on_frame(struct client *c, const struct frame *f) {
   bool running = machine.state == RUNNING;
-  bool text = f->type == F_SIGNAL || f->type == F_QUERY || f->type == F_RESIZE || f->type == F_RESIZE_MAIN;
+  bool text = f->type == F_SIGNAL || f->type == F_QUERY || f->type == F_RESIZE || f->type == F_RESIZE_MAIN || f->type == F_ACCEPT;
   if (text && !text_valid((const char *)f->payload, f->length)) return false;
   if (c->stream != 0) return c->exec ? on_stream(c, f) : f->type == F_CLOSE && (drop(c), true);
   switch (f->type) {
     case F_WAIT_START: answer_start(c); return true;
     case F_QUERY: on_query(c, f); return true;
     case F_EXEC:
+    case F_ACCEPT:
       if (running) {
         open_stream(c, f, true);
       } else {

@@ -14,6 +14,14 @@ export class StartFailure extends Error {
   }
 }
 
+/** A connection of the guest to a socket of the host: raw bytes both ways, half-closes passed on. */
+export interface Connection extends Pick<ExecSession, 'duplex'> {
+  /** Resolves when both directions are over, or the machine is. */
+  exited: Promise<number>
+  /** Breaks it off. */
+  close(): void
+}
+
 /** Talks to one VM's supervisor (hull-vmm) over its ctl.sock: a connection for every question or exec session. */
 export class VmClient {
   constructor(
@@ -87,9 +95,17 @@ export class VmClient {
 
   /** Starts a process in the container; resolves when it runs. */
   async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession> {
-    const payload = encodeText(spec)
+    return this.session(FrameType.EXEC, encodeText(spec), options)
+  }
+
+  /** Waits for the guest's next connection to one of the host's sockets. */
+  async accept(index: number): Promise<Connection> {
+    return this.session(FrameType.ACCEPT, encodeText([['socket', String(index)]]), { tty: true, stdin: true, detach: false })
+  }
+
+  private async session(type: number, payload: Buffer, options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession & Connection> {
     const socket = await connectSocket(this.socketPath, this.uid)
-    return new Promise<ExecSession>((resolve, reject) => {
+    return new Promise<ExecSession & Connection>((resolve, reject) => {
       let started = false
       let ended = false
       let tellExit: (code: number) => void = () => {}
@@ -113,6 +129,7 @@ export class VmClient {
                 pid,
                 duplex: stream,
                 exited,
+                close: () => link.close(),
                 resize: async (rows, columns) => link.send(FrameType.RESIZE, encodeText([['rows', String(rows)], ['columns', String(columns)]])),
                 signal: async (signal) => link.send(FrameType.SIGNAL, encodeText([['signal', String(signal)]])),
               })
@@ -125,7 +142,8 @@ export class VmClient {
             case FrameType.STDOUT:
             case FrameType.STDERR:
             case FrameType.WINDOW:
-              stream.accept(frame)
+              if (type === FrameType.ACCEPT && frame.type === FrameType.STDERR) stream.endOutput()
+              else stream.accept(frame)
               break
             case FrameType.EXIT:
               end(textNumber(textMap(decodeText(frame.payload)), 'code', 0, 255) ?? 255)
@@ -142,7 +160,7 @@ export class VmClient {
       )
       const stream = new ExecStream(link, options.tty, options.stdin)
       stream.on('error', () => {}) // an unread error must not end the daemon; the reader has its own listener
-      link.sendLong(FrameType.EXEC, payload)
+      link.sendLong(type, payload)
     })
   }
 

@@ -150,7 +150,7 @@ export class VmDriver implements SandboxDriver {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
     const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { accelerator } = choice
-    const shares = await sharesOf(spec.mounts)
+    const { shares, sockets } = await sharesOf(spec.mounts)
     const parts = shares.length > 0 ? await this.fileServer() : undefined
     const uid = await this.uids.take(spec.id, spec.stateDir)
     this.live.set(spec.id, [jailRoot, ...(parts ? [parts.root] : [])])
@@ -160,7 +160,7 @@ export class VmDriver implements SandboxDriver {
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
       const size = sizeVm(spec.resources, accelerator, availableParallelism())
       const frames = {
-        'config.frames': configFrames(spec, size.guestMemory),
+        'config.frames': configFrames(spec, size.guestMemory, sockets),
         'run.frames': run,
       }
       // All to their end, before anything is undone.
@@ -188,7 +188,7 @@ export class VmDriver implements SandboxDriver {
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(parts ? { fileServer: parts } : {}) }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.
       const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : [])]
@@ -217,7 +217,9 @@ export class VmDriver implements SandboxDriver {
     }
     await this.uids.adopt(spec.id, spec.stateDir)
     this.live.set(spec.id, [record.jailRoot, ...(record.fileServer ? [record.fileServer.root] : [])])
-    return this.sandbox(spec, record, supervised, await FileServer.adopt(options))
+    const sandbox = await this.sandbox(spec, record, supervised, await FileServer.adopt(options))
+    sandbox.serveSockets()
+    return sandbox
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {

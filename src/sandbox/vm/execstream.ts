@@ -15,6 +15,7 @@ export class ExecStream extends Duplex {
   private readonly queue: OutputQueue
   private wanted = false
   private ended = false
+  private outputEnded = false
   private told = false
   private allowance = WINDOW_SIZE
   private blocked: { chunk: Buffer; callback: (error?: Error | null) => void } | undefined
@@ -57,6 +58,12 @@ export class ExecStream extends Duplex {
     this.pump()
   }
 
+  /** The other side has ended its output and still reads. */
+  endOutput(): void {
+    this.outputEnded = true
+    this.pump()
+  }
+
   private allow(frame: Frame): void {
     if (frame.payload.length !== 4) throw new ProtocolError('WINDOW without a u32')
     this.allowance += frame.payload.readUInt32LE(0)
@@ -72,7 +79,7 @@ export class ExecStream extends Duplex {
       this.wanted = this.push(this.queue.take()!)
       this.grant(this.queue.grant())
     }
-    if (this.ended && this.queue.empty && !this.told) {
+    if ((this.ended || this.outputEnded) && this.queue.empty && !this.told) {
       this.told = true
       this.push(null)
     }

@@ -1,6 +1,7 @@
 import { badRequest } from '../../base/errors.js'
 import type { DefaultRoute, GuestInterface } from '../../network/types.js'
 import type { NetworkChange, ProcessSpec, SandboxNetwork, WorkloadSpec } from '../types.js'
+import type { SocketMount } from './shares.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -52,12 +53,14 @@ export function processEntries(process: ProcessSpec, context: ProcessContext): T
 }
 
 /** Parents before children; the index is that of the share (shares.ts). */
-function mountEntries(mounts: WorkloadSpec['mounts']): string[] {
+function mountEntries(mounts: WorkloadSpec['mounts'], sockets: readonly SocketMount[]): string[] {
   const depth = (path: string) => path.split('/').filter(Boolean).length
   return mounts
     .map((mount, index) => ({ mount, index }))
     .sort((a, b) => depth(a.mount.target) - depth(b.mount.target)) // stable
     .map(({ mount, index }) => {
+      const socket = sockets.find((candidate) => candidate.index === index)
+      if (socket) return `socket:${index}:${socket.mode.toString(8)}:${socket.uid}:${socket.gid}:${mount.target}`
       if (mount.type !== 'tmpfs') return `share:${index}:${mount.readOnly ? 'ro' : ''}:${mount.target}`
       const options = mount.readOnly ? [...mount.options, 'ro'] : mount.options
       return `tmpfs:${options.filter((option) => option !== '').join(',')}:${mount.target}`
@@ -90,7 +93,7 @@ export function networkChangeEntries(change: NetworkChange): TextEntry[] {
 }
 
 /** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes. */
-export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntry[] {
+export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: readonly SocketMount[] = []): TextEntry[] {
   const { resources, network } = spec
   const entries: TextEntry[] = [
     ['hostname', spec.hostname],
@@ -111,7 +114,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntr
     ['readonly', spec.readOnlyRootfs ? '1' : '0'],
     ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],
   )
-  for (const mount of mountEntries(spec.mounts)) entries.push(['mount', mount])
+  for (const mount of mountEntries(spec.mounts, sockets)) entries.push(['mount', mount])
   for (const [name, value] of Object.entries(spec.sysctls)) entries.push(['sysctl', `${name}=${value}`])
   entries.push(
     ['memory', String(guestMemory)],
@@ -130,8 +133,8 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number): TextEntr
 }
 
 /** config.frames: read by the supervisor, passed on verbatim. */
-export function configFrames(spec: WorkloadSpec, guestMemory: number): Buffer {
-  return encodeFrames(FrameType.CONFIG, 0, encodeText(configEntries(spec, guestMemory)))
+export function configFrames(spec: WorkloadSpec, guestMemory: number, sockets: readonly SocketMount[] = []): Buffer {
+  return encodeFrames(FrameType.CONFIG, 0, encodeText(configEntries(spec, guestMemory, sockets)))
 }
 
 /** run.frames: the main process, on stream 1. */

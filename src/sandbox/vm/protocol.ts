@@ -28,6 +28,7 @@ export const FrameType = {
   WAIT_START: 26,
   RESIZE_MAIN: 27,
   HALT: 28,
+  ACCEPT: 29,
 } as const
 
 /** Bytes of a frame's header. */

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { codeOf } from '../../base/errors.js'
 import type { FileServerParts } from './fileserver-parts.js'
 import type { Accelerator } from './qemu.js'
+import type { SharedSocket } from './sockets.js'
 
 /** What a driver knows of a running VM, in runDir/vm.json: a later daemon needs it. */
 export interface VmRecord {
@@ -18,6 +19,8 @@ export interface VmRecord {
   cgroupsPath: string
   /** Of the VM's file server, when it has one. */
   fileServer?: FileServerParts
+  /** Sockets of the host that it has. */
+  sockets?: SharedSocket[]
 }
 
 /** Name of the file below runDir. */
@@ -40,11 +43,12 @@ export async function readRecord(runDir: string): Promise<VmRecord | undefined> 
     throw error
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath, fileServer } = value as Record<string, unknown>
+  const { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath, fileServer, sockets } = value as Record<string, unknown>
   if (version !== 1 || typeof uid !== 'number' || typeof vcpus !== 'number' || typeof ram !== 'number') return undefined
   if ((accelerator !== 'kvm' && accelerator !== 'tcg') || typeof jailRoot !== 'string' || typeof cgroupsPath !== 'string') return undefined
   const record: VmRecord = { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath }
   // Our own words in a directory that is root's: only that it is there is checked.
   if (typeof fileServer === 'object' && fileServer !== null) record.fileServer = fileServer as FileServerParts
+  if (Array.isArray(sockets)) record.sockets = sockets as SharedSocket[]
   return record
 }

@@ -15,6 +15,7 @@ import { networkChangeEntries, processEntries } from './guestspec.js'
 import { LinkClosed } from './link.js'
 import { formatPs, parseProcesses } from './ps.js'
 import type { VmRecord } from './record.js'
+import { SocketProxy } from './sockets.js'
 import { readStats } from './stats.js'
 import { updateVm } from './update.js'
 import { readQemuLog, readVmStatus, vmDirectory } from './vmdir.js'
@@ -34,6 +35,7 @@ export class VmSandbox implements Sandbox {
   readonly isolation = 'vm'
   readonly exited: Promise<ExitStatus>
   private readonly client: VmClient
+  private readonly sockets: SocketProxy
   private ended = false
   private destroyed: Promise<void> | undefined
   private killer: NodeJS.Timeout | undefined
@@ -49,6 +51,7 @@ export class VmSandbox implements Sandbox {
     private readonly fileServer?: FileServer,
   ) {
     this.client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
+    this.sockets = new SocketProxy(this.client, record.sockets ?? [])
     this.exited = this.watch()
   }
 
@@ -63,6 +66,7 @@ export class VmSandbox implements Sandbox {
   private async watch(): Promise<ExitStatus> {
     const exit = await this.supervised.exited
     this.ended = true
+    this.sockets.stop()
     clearTimeout(this.killer)
     const status = await readVmStatus(this.spec.runDir).catch((error: unknown) => {
       log.warn('cannot read how a virtual machine ended', { id: this.id, error: messageOf(error) })
@@ -76,6 +80,7 @@ export class VmSandbox implements Sandbox {
     await this.supervised.start()
     try {
       await this.waitForStart()
+      this.serveSockets()
     } catch (error) {
       if (error instanceof StartFailure) throw startError(error.failure)
       if (!(error instanceof LinkClosed)) throw error
@@ -87,6 +92,11 @@ export class VmSandbox implements Sandbox {
       const oom = exit.oomKilled ? ' (the host ended it: out of memory)' : ''
       throw startError({ code: 125, message: `the virtual machine ended with code ${exit.code} before the workload ran${oom}${words ? `: ${words}` : ''}` })
     }
+  }
+
+  /** The workload runs: its connections to sockets of the host are taken from here on. */
+  serveSockets(): void {
+    this.sockets.start()
   }
 
   /** The socket appears when the supervisor runs, some milliseconds after crun let it go. */

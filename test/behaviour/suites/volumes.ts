@@ -1,4 +1,5 @@
 import { lstat, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -205,6 +206,60 @@ export function volumesSuite(isolation: 'process' | 'vm'): void {
       await ok('volume', 'rm', 'deep')
     })
   })
+
+  describe(`a unix socket of the host (${isolation})`, () => {
+    let server: Server
+    let cat: string
+
+    beforeAll(async () => {
+      cat = join(daemon.directory, 'unix-cat')
+      const compiled = await exec('gcc', ['-static', '-O2', '-o', cat, join(import.meta.dirname, '../../lib/unix-cat.c')])
+      if (compiled.code !== 0) throw new Error(compiled.stderr)
+      // Answers when the client has half-closed: with how much there was, and its end.
+      server = createServer({ allowHalfOpen: true }, (socket) => {
+        let size = 0
+        let end = ''
+        socket.on('error', () => {})
+        socket.on('data', (chunk: Buffer) => {
+          size += chunk.length
+          end = (end + chunk.toString('latin1')).slice(-10)
+        })
+        socket.on('end', () => socket.end(`${size} ${end}`))
+      })
+      await new Promise<void>((resolve) => server.listen(join(host, 'echo.sock'), resolve))
+    })
+
+    afterAll(() => server.close())
+
+    it('carries connections, many and large, and lives through a new daemon', async () => {
+      const id = await ok('run', '-d', '--network=none', `--isolation=${isolation}`, '-v', `${join(host, 'echo.sock')}:/run/echo.sock`, '-v', `${daemon.socket}:/var/run/docker.sock`, '-v', `${cat}:/cat:ro`, ...sh('while :; do sleep 1; done'))
+      const inside = (script: string) => ok('exec', id, 'sh', '-c', script)
+      expect(await inside('echo hello | /cat /run/echo.sock')).toBe('6 hello')
+      expect(await inside('(dd if=/dev/zero bs=64k count=48 2>/dev/null; printf 0123456789) | /cat /run/echo.sock')).toBe('3145738 0123456789')
+      expect(await inside('for i in 1 2 3 4 5 6 7 8; do (echo $i | /cat /run/echo.sock; echo) & done; wait')).toMatch(/^(2 \d\s+){8}$/)
+      expect(await inside('printf "GET /_ping HTTP/1.0\\r\\n\\r\\n" | /cat /var/run/docker.sock')).toMatch(/^HTTP\/1.1 200 OK[^]*OK$/)
+      await daemon.down('SIGKILL')
+      await daemon.up()
+      expect(await inside('echo again | /cat /run/echo.sock')).toBe('6 again')
+      await ok('rm', '-f', id)
+    })
+  })
+
+  if (isolation === 'vm') {
+    it('a container and a virtual machine share a volume and see each other\'s writes', async () => {
+      const start = (wall: string) => ok('run', '-d', '--network=none', `--isolation=${wall}`, '-v', 'both:/both', ...sh('while :; do sleep 1; done'))
+      const [inVm, inProcess] = [await start('vm'), await start('process')]
+      for (const [from, to] of [[inVm, inProcess], [inProcess, inVm]] as const) {
+        await ok('exec', from, 'sh', '-c', `echo from ${from} > /both/letter; mkdir -p /both/d; chown 1000:1000 /both/d`)
+        expect(await ok('exec', to, 'sh', '-c', 'cat /both/letter; stat -c %u:%g /both/d')).toBe(`from ${from}\n1000:1000`)
+        await ok('exec', to, 'rm', '-r', '/both/d', '/both/letter')
+        expect(await ok('exec', from, 'ls', '/both')).toBe('')
+      }
+      expect((await docker('volume', 'rm', 'both')).stderr).toContain('volume is in use')
+      await ok('rm', '-f', inVm, inProcess)
+      await ok('volume', 'rm', 'both')
+    })
+  }
 
   it('a volume is told in events, and weighed in system df', async () => {
     const since = String(Date.now() / 1000)
