@@ -6,6 +6,7 @@
 #   make test         build, lint, every test, leak check
 #   make test-unit    the tests that need neither root nor a kernel feature
 #   make lint         eslint with the import floors, and the type check
+#   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them)
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
@@ -27,7 +28,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -75,6 +76,10 @@ test-unit: $(NPM_STAMP) native
 
 demo: setup
 	@scripts/demo
+
+# Long (some seconds a kill). The behaviour suite has a taste of it.
+chaos: setup-test
+	npx --no-install tsx test/chaos/main.ts
 
 bench: setup-test
 	npx --no-install tsx bench/main.ts

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { codeOf } from './errors.js'
 
 /**
@@ -28,6 +28,21 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array, m
   } finally {
     await directory.close()
   }
+}
+
+/** What {@link writeFileAtomic} calls its siblings. */
+const temporaryName = /\.[0-9a-f]{12}\.tmp$/
+
+/** Removes from a directory what {@link writeFileAtomic} left there when the process was killed in the middle. For the start, when nobody writes yet. No error without the directory. */
+export async function sweepTemporaries(directory: string): Promise<void> {
+  let names: string[]
+  try {
+    names = await readdir(directory)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return
+    throw error
+  }
+  await Promise.all(names.filter((name) => temporaryName.test(name)).map((name) => rm(join(directory, name), { force: true })))
 }
 
 /** `readFile` as UTF-8, or `undefined` when the file does not exist. */

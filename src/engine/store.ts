@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.js'
-import { writeFileAtomic } from '../base/files.js'
+import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
@@ -65,6 +65,7 @@ export class ContainerStore {
     const records: ContainerRecord[] = []
     for (const id of await readdir(this.root)) {
       try {
+        await sweepTemporaries(join(this.root, id))
         records.push(JSON.parse(await readFile(join(this.root, id, file), 'utf8')) as ContainerRecord)
       } catch (error) {
         log.warn('dropping an unfinished container directory', { id, error: messageOf(error) })

@@ -2,16 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
-import { writeFileAtomic } from '../base/files.js'
+import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { removeTree } from '../base/remove-tree.js'
 import { digestOf, hexOf, isDigest, type Digest } from './digest.js'
 import { documentLimit } from './manifests.js'
 
 /** How long an interrupted download waits to be resumed, milliseconds. */
 const partialLifetime = 7 * 24 * 3600 * 1000
-
-/** A blob younger than this is not garbage yet, milliseconds. */
-const settleTime = 60_000
 
 /**
  * Blobs by digest below `dataRoot/image`: `blobs/sha256/<hex>` whole and verified, `ingest/<hex>.partial` downloads that
@@ -24,6 +21,7 @@ export class ContentStore {
     const root = join(dataRoot, 'image')
     await mkdir(join(root, 'blobs', 'sha256'), { recursive: true, mode: 0o700 })
     await mkdir(join(root, 'ingest'), { recursive: true, mode: 0o700 })
+    await Promise.all([root, join(root, 'blobs', 'sha256')].map(sweepTemporaries))
     return new ContentStore(root)
   }
 
@@ -105,13 +103,13 @@ export class ContentStore {
     }
   }
 
-  /** Removes every blob for which `isUsed` is false, except the newest: their layers may be about to appear. */
+  /** Removes every blob for which `isUsed` is false. For the start, when no pull is under way that has put a blob and not yet named it. */
   async collectGarbage(isUsed: (digest: Digest) => boolean): Promise<void> {
     const directory = join(this.root, 'blobs', 'sha256')
     for (const name of await readdir(directory)) {
       const path = join(directory, name)
       const digest = `sha256:${name}`
-      if (isDigest(digest) && (isUsed(digest) || Date.now() - (await stat(path)).ctimeMs < settleTime)) continue
+      if (isDigest(digest) && isUsed(digest)) continue
       await rm(path, { force: true })
     }
   }

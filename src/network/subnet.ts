@@ -3,7 +3,7 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { internal } from '../base/errors.js'
-import { readIfExists, writeFileAtomic } from '../base/files.js'
+import { readIfExists, sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
 import { cidrOf, formatIPv4, formatSubnet, overlaps, parseGateway, parseIPv4, type Cidr } from './address.js'
 
@@ -126,6 +126,7 @@ export interface SubnetChoice {
  */
 export async function chooseSubnet(choice: SubnetChoice): Promise<{ cidr: Cidr; last: string; warning?: string }> {
   const path = join(choice.stateDir, 'subnet.json')
+  await sweepTemporaries(choice.stateDir)
   const state = await readState(path)
   const used = await usedBlocks(choice.bridge)
   const collision = (cidr: Cidr) => used.find((block) => overlaps(block, cidr))

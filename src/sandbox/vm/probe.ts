@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { access, readFile, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { constants } from 'node:fs'
 import { release } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { messageOf } from '../../base/errors.js'
-import { readIfExists, writeFileAtomic } from '../../base/files.js'
+import { readIfExists, sweepTemporaries, writeFileAtomic } from '../../base/files.js'
 import { log } from '../../base/log.js'
 import type { VmParts } from './jailroot.js'
 import { cleanMessage, decodeText, FrameParser, FrameType, textMap } from './protocol.js'
@@ -141,6 +142,7 @@ export class AcceleratorProbe {
 
   private async read(): Promise<Cached | undefined> {
     if (this.cacheFile === '') return undefined
+    await sweepTemporaries(dirname(this.cacheFile))
     try {
       const value: unknown = JSON.parse((await readIfExists(this.cacheFile)) ?? 'null')
       if (typeof value !== 'object' || value === null) return undefined

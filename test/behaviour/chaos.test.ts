@@ -1,0 +1,8 @@
+import { expect, it } from 'vitest'
+import { chaos } from '../chaos/chaos.js'
+
+// A taste of `make chaos`; another seed each day, which the message of a failure names.
+it('kill -9 of the daemon in the middle of verbs loses, doubles and leaks nothing', async () => {
+  const done = await chaos({ kills: 8, seed: Math.floor(Date.now() / 86_400_000), isolations: ['process'], say: () => {} })
+  expect(done.kills).toBe(8)
+}, 300_000)
