@@ -2,6 +2,7 @@ import { cpus } from 'node:os'
 import { badRequest, notImplemented } from '../base/errors.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
+import { refuseForVm } from './namespaces.js'
 import type { CreateContainerRequest, HostConfig } from './api-types.js'
 import { checkLogConfig, logWarnings } from './log-config.js'
 
@@ -59,6 +60,9 @@ export function checkResources(host: HostConfig, options: { update: boolean } = 
   if (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000) {
     throw badRequest(`Invalid value ${host.OomScoreAdj}, range for oom score adj is [-1000, 1000]`)
   }
+  if (host.MemorySwappiness !== null && (host.MemorySwappiness < -1 || host.MemorySwappiness > 100)) {
+    throw badRequest(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
+  }
   if (host.ShmSize < 0) throw badRequest('SHM size can not be less than 0')
   if (host.BlkioWeight !== 0 && (host.BlkioWeight < 10 || host.BlkioWeight > 1000)) {
     throw badRequest('Range of blkio weight is from 10 to 1000')
@@ -78,6 +82,7 @@ export function idMapOf(host: HostConfig, daemon: IdMap | undefined): IdMap | un
   if (!daemon || host.UsernsMode === 'host') return undefined
   if (host.Privileged) throw badRequest('privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode')
   if (host.NetworkMode === 'host') throw badRequest("cannot share the host's network namespace when user namespaces are enabled")
+  if (host.IpcMode === 'host') throw badRequest("cannot share the host's IPC namespace when user namespaces are enabled")
   if (host.PidMode === 'host') throw badRequest('cannot share the host PID namespace when user namespaces are enabled')
   return daemon
 }
@@ -120,20 +125,14 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
   const refuse = (present: boolean, what: string) => {
     if (present) throw notImplemented(`${what} is not supported by Hull yet`)
   }
-  refuse(host.DeviceRequests.length > 0, '--gpus')
-  refuse(host.Devices.length > 0 || host.DeviceCgroupRules.length > 0, '--device')
-  refuse(!['', 'private'].includes(host.PidMode), `--pid ${host.PidMode}`)
-  refuse(!['', 'private', 'shareable', 'none'].includes(host.IpcMode), `--ipc ${host.IpcMode}`)
-  refuse(host.UTSMode !== '', `--uts ${host.UTSMode}`)
-  refuse(!['', 'host'].includes(host.UsernsMode), `--userns ${host.UsernsMode}`)
-  refuse(host.CgroupnsMode === 'host', '--cgroupns host')
+  if (isolation === 'vm') refuseForVm(host)
+  for (const { Driver, Capabilities } of host.DeviceRequests) {
+    throw badRequest(`could not select device driver ${JSON.stringify(Driver)} with capabilities: [${Capabilities.map((list) => `[${list.join(' ')}]`).join(' ')}]`)
+  }
+  if (host.CpuRealtimePeriod !== 0) throw badRequest('Your kernel does not support CPU real-time period')
+  if (host.CpuRealtimeRuntime !== 0) throw badRequest('Your kernel does not support CPU real-time runtime')
+  if (host.UTSMode === 'host' && request.config.Hostname !== '') throw badRequest('conflicting options: hostname and the UTS mode')
   refuse(Object.keys(host.StorageOpt).length > 0, '--storage-opt')
-  refuse(host.CpuRealtimePeriod !== 0 || host.CpuRealtimeRuntime !== 0, '--cpu-rt-period and --cpu-rt-runtime')
-  refuse(
-    host.BlkioWeightDevice.length + host.BlkioDeviceReadBps.length + host.BlkioDeviceWriteBps.length +
-      host.BlkioDeviceReadIOps.length + host.BlkioDeviceWriteIOps.length > 0,
-    'a per-device I/O limit',
-  )
   refuse(['awslogs', 'etwlogs', 'fluentd', 'gcplogs', 'gelf', 'journald', 'splunk', 'syslog'].includes(host.LogConfig.Type), `--log-driver ${host.LogConfig.Type}`)
   checkLogConfig(host.LogConfig)
   for (const mount of request.mounts) {
@@ -151,10 +150,13 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
 }
 
 /** Options that are taken and do nothing, said so that nobody counts on them. */
-export function ignoredWarnings(host: HostConfig): string[] {
+export function ignoredWarnings(host: HostConfig, isolation: Isolation): string[] {
   const warnings: string[] = []
   warnings.push(...logWarnings(host.LogConfig))
-  if (host.MemorySwappiness !== null && host.MemorySwappiness !== -1) warnings.push('Memory swappiness is not applied.')
+  if (isolation === 'vm') {
+    if (host.MemorySwappiness !== null && host.MemorySwappiness !== -1) warnings.push('isolation vm: memory swappiness is discarded: the guest\'s cgroups (v2) have no such setting.')
+    if (host.OomKillDisable) warnings.push('isolation vm: OomKillDisable is discarded: the guest\'s cgroups (v2) have no such setting.')
+  }
   if (host.KernelMemoryTCP > 0) warnings.push('A kernel memory TCP limit is not applied.')
   return warnings
 }

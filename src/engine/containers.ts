@@ -30,6 +30,7 @@ import { checkResources, idMapOf, ignoredWarnings, parseSecurityOptions, refuseU
 import type { Container } from './container.js'
 import type { Lifecycle, LifecycleParts } from './lifecycle.js'
 import { filterContainers, matchLabels } from './list.js'
+import { withDonorIds } from './namespaces.js'
 import { parseMoment } from './images.js'
 import { logStream } from './log-stream.js'
 import { mergeConfig } from './merge.js'
@@ -92,8 +93,8 @@ export class Containers implements ContainerEngine {
       imageRef: request.config.Image,
       isolation,
       ...(idMap ? { idMap } : {}),
-      config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' ? '' : id.slice(0, 12)) },
-      hostConfig: adaptHostConfig(request.hostConfig),
+      config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' || request.hostConfig.UTSMode === 'host' ? '' : id.slice(0, 12)) },
+      hostConfig: withDonorIds(adaptHostConfig(request.hostConfig), parts.registry),
       ports: this.#publishedPorts(request, config.ExposedPorts),
       mounts: resolveMounts({
         requested: request.mounts, volumes: config.Volumes, volumesFrom: request.hostConfig.VolumesFrom, volumeDriver: request.hostConfig.VolumeDriver,
@@ -112,7 +113,7 @@ export class Containers implements ContainerEngine {
       const container = this.options.makeContainer(record)
       const root = await parts.images.rootfs(image.id)
       const spec = await workloadSpec(record, root, parts.paths, await this.lifecycle.connections.place(record, false))
-      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig), ...architectureWarning(image, request.platform)]
+      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig, isolation), ...architectureWarning(image, request.platform)]
       await parts.store.create(record, !request.hostConfig.AutoRemove)
       // From here on the registry says who uses what. After a crash the start makes what is missing.
       await parts.volumes.provide(record, root.layers)

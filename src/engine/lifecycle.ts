@@ -9,6 +9,7 @@ import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
 import { HealthMonitor } from './health-monitor.js'
 import { KeyedLock } from './lock.js'
+import { joinNamespaces } from './namespaces.js'
 import type { ContainerRegistry } from './registry.js'
 import { nextWait, restartsAfterExit, restartsAtBoot } from './restart-policy.js'
 import { parseSignal, SIGKILL } from './signals.js'
@@ -111,7 +112,12 @@ export class Lifecycle {
       await this.parts.volumes.mount(record)
       const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, true))
       const attachments = await this.connections.plug(record)
-      sandbox = await this.parts.drivers[record.isolation].create(spec, attachments)
+      const joined = await joinNamespaces(record, this.parts.registry, this.parts.paths.execRoot)
+      try {
+        sandbox = await this.parts.drivers[record.isolation].create(spec, { ...attachments, ...joined.attachments })
+      } finally {
+        await joined.close()
+      }
       await Promise.all([
         container.connectAttaches(sandbox),
         this.connections.publish(record),

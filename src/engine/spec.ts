@@ -8,6 +8,7 @@ import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sand
 import type { HostConfig } from './api-types.js'
 import { parseSecurityOptions } from './checks.js'
 import { logLimits } from './log-config.js'
+import { namespaceChoice } from './namespaces.js'
 import type { ContainerRecord } from './store.js'
 
 /** Docker's PATH for a container whose image sets none (moby system.DefaultPathEnv). */
@@ -128,7 +129,19 @@ export function resourcesOf(host: HostConfig): Resources {
     oomKillDisable: host.OomKillDisable ?? false,
     oomScoreAdj: host.OomScoreAdj,
     blkioWeight: host.BlkioWeight,
+    ...blkioDevices(host),
+    ...(host.MemorySwappiness === null || host.MemorySwappiness === -1 ? {} : { memorySwappiness: host.MemorySwappiness }),
   }
+}
+
+function blkioDevices(host: HostConfig): Pick<Resources, 'blkioDevices'> {
+  const throttle = (list: HostConfig['BlkioDeviceReadBps']) => list.map(({ Path, Rate }) => ({ path: Path, rate: Rate }))
+  const limits = {
+    weight: host.BlkioWeightDevice.map(({ Path, Weight }) => ({ path: Path, weight: Weight })),
+    readBps: throttle(host.BlkioDeviceReadBps), writeBps: throttle(host.BlkioDeviceWriteBps),
+    readIops: throttle(host.BlkioDeviceReadIOps), writeIops: throttle(host.BlkioDeviceWriteIOps),
+  }
+  return Object.values(limits).some((list) => list.length > 0) ? { blkioDevices: limits } : {}
 }
 
 /** Which kind of network a container has: its own namespace on bridged networks, or none, the host's or another container's. */
@@ -170,7 +183,8 @@ export async function workloadSpec(
   const { config, hostConfig: host } = record
   const { network, shared } = place
   const mode = networkModeOf(record)
-  const hostname = config.Hostname || shared?.hostname || (mode === 'host' ? hostHostname() : record.id.slice(0, 12))
+  const hostname = config.Hostname || shared?.hostname || (mode === 'host' || host.UTSMode === 'host' ? hostHostname() : record.id.slice(0, 12))
+  const namespaces = namespaceChoice(host)
   const env = [...place.env, ...config.Env]
   const has = (name: string) => env.some((line) => line.startsWith(`${name}=`))
   const base: string[] = []
@@ -211,6 +225,10 @@ export async function workloadSpec(
     noNewPrivileges: security.noNewPrivileges,
     seccomp: security.seccomp,
     sysctls: host.Sysctls,
+    ...(namespaces ? { namespaces } : {}),
+    devices: host.Devices.map(({ PathOnHost, PathInContainer, CgroupPermissions }) => ({ hostPath: PathOnHost, path: PathInContainer, permissions: CgroupPermissions })),
+    deviceRules: host.DeviceCgroupRules,
+    annotations: host.Annotations,
     shmSize: host.ShmSize,
     files: {
       hosts: shared?.hosts ?? (mode === 'host' ? await readFile('/etc/hosts', 'utf8') : hostsFile(record, place)),

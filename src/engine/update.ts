@@ -14,7 +14,7 @@ const updatable = [
 /** Zero values of everything that {@link checkResources} looks at, so that a request is checked for what it says itself. */
 const nothing = {
   BlkioWeight: 0, CpuShares: 0, NanoCpus: 0, CpuPeriod: 0, CpuQuota: 0, CpusetCpus: '', CpusetMems: '', Memory: 0, MemorySwap: 0, MemoryReservation: 0,
-  PidsLimit: null, OomScoreAdj: 0, ShmSize: 0, Ulimits: [],
+  PidsLimit: null, MemorySwappiness: null, OomScoreAdj: 0, ShmSize: 0, Ulimits: [],
 } satisfies Partial<HostConfig>
 
 /** The configuration after an update. 400 for what is wrong in the request, 409 for what contradicts the present one, in Docker's words. */

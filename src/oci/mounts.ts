@@ -53,8 +53,13 @@ function toOci(mount: MountInput, recursiveReadOnly: boolean): OciMount {
   return { destination: mount.target, type: 'bind', source: mount.source, options: bindOptions(mount, recursiveReadOnly) }
 }
 
+const shmMount = (source: string | undefined, size: number): OciMount =>
+  source === undefined
+    ? { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${size}`] }
+    : { destination: '/dev/shm', type: 'bind', source, options: ['bind', 'rprivate', 'nosuid', 'noexec', 'nodev'] }
+
 /** What every container has, as Docker lays it out (moby oci/defaults.go). */
-function defaultMounts(options: { shmSize: number; writableSystem: boolean }): OciMount[] {
+function defaultMounts(options: { shmSize: number; shm?: string | undefined; writableSystem: boolean }): OciMount[] {
   const ro = options.writableSystem ? [] : ['ro']
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
@@ -63,7 +68,7 @@ function defaultMounts(options: { shmSize: number; writableSystem: boolean }): O
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', ...ro] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid', 'noexec', 'nodev', ...ro] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
-    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${options.shmSize}`] },
+    ...(options.shm === 'none' ? [] : [shmMount(options.shm, options.shmSize)]),
   ]
 }
 
@@ -79,6 +84,8 @@ export function buildMounts(options: {
   filesReadOnly: boolean
   init: string | undefined
   shmSize: number
+  /** Host directory that is /dev/shm, or 'none'; undefined: a new one. */
+  shm?: string | undefined
   writableSystem: boolean
   /** Volumes are seen through the container's user namespace: on disk their files have the container's own ids, whoever else mounts them. */
   mapVolumes?: boolean

@@ -2,6 +2,7 @@ import type { Cgroup } from '../host/cgroup.js'
 import type { CgroupMounts } from '../host/cgroup-layout.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { blockIoOf, type BlockDeviceLimits } from './block-io.js'
 import type { OciResources } from './spec-types.js'
 
 /** Limits in Docker's units; 0 or '': none. */
@@ -22,6 +23,9 @@ export interface ResourceInput {
   pidsLimit: number
   oomKillDisable: boolean
   blkioWeight: number
+  blkioDevices?: BlockDeviceLimits
+  /** 0-100 */
+  memorySwappiness?: number
 }
 
 /** What this host's cgroups can limit. */
@@ -68,6 +72,10 @@ export function buildResources(input: ResourceInput, support: ResourceSupport, p
     if (support.v2) warnings.push('OomKillDisable is discarded: cgroup v2 has no such setting.')
     else memory.disableOOMKiller = true
   }
+  if (input.memorySwappiness !== undefined) {
+    if (support.v2) warnings.push('Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.')
+    else memory.swappiness = input.memorySwappiness
+  }
   if (Object.keys(memory).length > 0) resources.memory = memory
   const cpu: OciResources['cpu'] = {}
   if (input.cpuShares > 0) cpu.shares = input.cpuShares
@@ -82,10 +90,9 @@ export function buildResources(input: ResourceInput, support: ResourceSupport, p
   if (input.cpusetMems !== '') cpu.mems = input.cpusetMems
   if (Object.keys(cpu).length > 0) resources.cpu = cpu
   if (input.pidsLimit > 0) resources.pids = { limit: input.pidsLimit }
-  if (input.blkioWeight > 0) {
-    if (support.blkioWeight) resources.blockIO = { weight: input.blkioWeight }
-    else warnings.push('Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.')
-  }
+  const { blockIO, warnings: blockWarnings } = blockIoOf(input.blkioWeight, input.blkioDevices, support)
+  warnings.push(...blockWarnings)
+  if (blockIO) resources.blockIO = blockIO
   return { resources, warnings }
 }
 

@@ -42,11 +42,35 @@ export interface OciProcess {
 
 /** runtime-spec config-linux.md, resources. */
 export interface OciResources {
-  devices?: { allow: boolean; type?: string; major?: number; minor?: number; access?: string }[]
-  memory?: { limit?: number; swap?: number; reservation?: number; disableOOMKiller?: boolean }
+  devices?: OciDeviceRule[]
+  memory?: { limit?: number; swap?: number; reservation?: number; disableOOMKiller?: boolean; swappiness?: number }
   cpu?: { shares?: number; quota?: number; period?: number; cpus?: string; mems?: string }
   pids?: { limit: number }
-  blockIO?: { weight: number }
+  blockIO?: OciBlockIo
+}
+
+/** An entry of the devices cgroup; without numbers: all. */
+export interface OciDeviceRule {
+  allow: boolean
+  type?: string
+  major?: number
+  minor?: number
+  access?: string
+}
+
+interface OciThrottle {
+  major: number
+  minor: number
+  rate: number
+}
+
+export interface OciBlockIo {
+  weight?: number
+  weightDevice?: { major: number; minor: number; weight: number }[]
+  throttleReadBpsDevice?: OciThrottle[]
+  throttleWriteBpsDevice?: OciThrottle[]
+  throttleReadIOPSDevice?: OciThrottle[]
+  throttleWriteIOPSDevice?: OciThrottle[]
 }
 
 export interface OciDevice {

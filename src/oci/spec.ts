@@ -30,6 +30,14 @@ export interface UsernsInput {
   gids: OciIdMapping[]
 }
 
+/** A new one, the host's, or one that is there. */
+export type Namespace = { path: string } | 'new' | 'host'
+
+function namespace(type: string, choice: Namespace | 'none'): { type: string; path?: string }[] {
+  if (choice === 'host') return []
+  return [typeof choice === 'object' ? { type, path: choice.path } : { type }]
+}
+
 /** A container as the builder wants it: everything resolved, nothing looked up. */
 export interface SpecInput {
   process: ProcessInput
@@ -43,8 +51,13 @@ export interface SpecInput {
   files: Record<string, string>
   /** Host path of a static init that becomes PID 1, or undefined. */
   init: string | undefined
+  /** As {@link network}; ipc 'none' is new, and has no /dev/shm. */
+  namespaces: { pid: Namespace; ipc: Namespace | 'none'; uts: 'new' | 'host'; cgroup: 'new' | 'host' }
+  /** Host directory that is /dev/shm; undefined: a new one. */
+  shm: string | undefined
+  annotations: Record<string, string>
   /** Path of a network namespace; 'new': an empty one; 'host'. */
-  network: { path: string } | 'new' | 'host'
+  network: Namespace
   cgroupPath: string
   resources: OciResources
   seccomp: SeccompConfig | undefined
@@ -115,8 +128,12 @@ export function buildSpec(input: SpecInput): OciConfig {
   if (input.init !== undefined) process.args = [INIT_PATH, '--', ...process.args]
   const { network, userns } = input
   const namespaces = [
-    ...['pid', 'mount', 'uts', 'ipc', 'cgroup'].map((type) => ({ type })),
-    ...(network === 'host' ? [] : network === 'new' ? [{ type: 'network' }] : [{ type: 'network', path: network.path }]),
+    ...namespace('pid', input.namespaces.pid),
+    { type: 'mount' },
+    ...namespace('uts', input.namespaces.uts),
+    ...namespace('ipc', input.namespaces.ipc),
+    ...namespace('cgroup', input.namespaces.cgroup),
+    ...namespace('network', network),
     ...(userns ? [{ type: 'user', path: userns.path }] : []),
   ]
   const sysctl = { ...(network === 'host' ? {} : userns ? REMAPPED_SYSCTLS : NETWORK_SYSCTLS), ...input.sysctls }
@@ -124,10 +141,11 @@ export function buildSpec(input: SpecInput): OciConfig {
     ociVersion: '1.0.2',
     process,
     root: { path: input.rootfs, readonly: input.readOnlyRootfs },
-    hostname: input.hostname,
-    ...(input.domainname === '' ? {} : { domainname: input.domainname }),
+    // The host's names are not the container's to set.
+    ...(input.namespaces.uts === 'host' ? {} : { hostname: input.hostname, ...(input.domainname === '' ? {} : { domainname: input.domainname }) }),
+    ...(Object.keys(input.annotations).length > 0 ? { annotations: input.annotations } : {}),
     mounts: buildMounts({
-      mounts: input.mounts, files: input.files, filesReadOnly: input.readOnlyRootfs, init: input.init, shmSize: input.shmSize,
+      mounts: input.mounts, files: input.files, filesReadOnly: input.readOnlyRootfs, init: input.init, shmSize: input.shmSize, shm: input.namespaces.ipc === 'none' ? 'none' : input.shm,
       writableSystem: input.privileged, mapVolumes: userns !== undefined, recursiveReadOnly: input.recursiveReadOnly,
     }),
     linux: {

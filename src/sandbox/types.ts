@@ -3,6 +3,7 @@ import type { LogLimits } from '../oci/log-rotation.js'
 import type { FileJob, FileOperation } from './files.js'
 import type { IdMap } from '../host/subid.js'
 import type { DefaultRoute, GuestInterface } from '../network/types.js'
+import type { BlockDeviceLimits } from '../oci/block-io.js'
 
 /** The two walls. Docker's HostConfig.Isolation, already resolved (`default` and `hyperv` never come this far). */
 export type Isolation = 'process' | 'vm'
@@ -49,6 +50,28 @@ export interface Resources {
   oomKillDisable: boolean
   oomScoreAdj: number
   blkioWeight: number
+  /** Limits on the host's block devices; absent: none. */
+  blkioDevices?: BlockDeviceLimits
+  /** 0 to 100; absent: the host's. cgroup v1 only. */
+  memorySwappiness?: number
+}
+
+/** Namespaces that are not the container's own; absent: its own. `joined`: another container's, in {@link SandboxAttachments}. */
+export interface NamespaceChoice {
+  pid?: 'host' | 'joined'
+  /** `none`: its own, without /dev/shm; `shareable`: its own, which others may join. */
+  ipc?: 'host' | 'none' | 'shareable' | 'joined'
+  uts?: 'host'
+  cgroup?: 'host'
+}
+
+/** `--device` */
+export interface DeviceSpec {
+  hostPath: string
+  /** In the container; '': the same. */
+  path: string
+  /** Of r, w, m; '': all. */
+  permissions: string
 }
 
 /** Where the container's network comes from; what network/ handed out. */
@@ -125,6 +148,13 @@ export interface WorkloadSpec {
   /** 'default', 'unconfined' or the JSON text of a profile in Docker's format. */
   seccomp: string
   sysctls: Record<string, string>
+  /** Process isolation only. */
+  namespaces?: NamespaceChoice
+  devices?: DeviceSpec[]
+  /** 'c 1:3 rwm' */
+  deviceRules?: string[]
+  /** For the OCI runtime. */
+  annotations?: Record<string, string>
   /** bytes; 0: 64 MiB */
   shmSize: number
   /** Text of /etc/hosts, /etc/hostname and /etc/resolv.conf. */
@@ -272,4 +302,8 @@ export interface SandboxAttachments {
   netnsPath?: string
   /** vm + bridge: an open tap, already a port of the bridge. The driver passes it to the VMM and closes its own copy. */
   tapFd?: number
+  /** process: namespaces of another container that this one joins, and the host path of its /dev/shm. */
+  pidnsPath?: string
+  ipcnsPath?: string
+  shmPath?: string
 }

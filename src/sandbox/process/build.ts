@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { release } from 'node:os'
 import { join } from 'node:path'
@@ -15,7 +15,9 @@ import { seccompFor, type SeccompConfig } from '../../oci/seccomp.js'
 import { buildProcess, buildSpec, type ProcessInput } from '../../oci/spec.js'
 import type { OciConfig, OciDevice, OciIdMapping, OciProcess, OciResources } from '../../oci/spec-types.js'
 import { resolveUserIn } from '../../oci/users.js'
+import { checkSysctls } from '../../oci/sysctls.js'
 import type { ProcessSpec, SandboxAttachments, WorkloadSpec } from '../types.js'
+import { customDevices, deviceRule, hostDevices } from './devices.js'
 
 /** Docker's default for /dev/shm. */
 const DEFAULT_SHM = 64 << 20
@@ -43,6 +45,8 @@ export interface Wall {
   capabilities: string[]
   seccomp: SeccompConfig | undefined
   resources: OciResources
+  /** Of --device. */
+  devices: OciDevice[]
   ulimits: ProcessInput['ulimits']
   oomScoreAdj: number | undefined
   init: string | undefined
@@ -58,6 +62,13 @@ export async function buildWall(spec: WorkloadSpec): Promise<Wall> {
   const seccomp = spec.privileged && spec.seccomp === 'default' ? undefined : seccompFor(spec.seccomp, capabilities)
   const built = buildResources(spec.resources, resourceSupport(await hostCgroups()), spec.privileged)
   warnings.push(...built.warnings)
+  const custom = customDevices(spec.devices ?? [])
+  const rules = [...custom.rules, ...(spec.deviceRules ?? []).map(deviceRule)]
+  if (rules.length > 0) built.resources.devices = [...(built.resources.devices ?? []), ...rules]
+  const shared = spec.namespaces ?? {}
+  checkSysctls(spec.sysctls, {
+    ipc: shared.ipc !== 'host' && shared.ipc !== 'joined', network: spec.network.mode !== 'host', uts: shared.uts !== 'host',
+  })
   for (const { name, soft, hard } of spec.resources.ulimits) {
     if (!isRlimitName(name)) throw badRequest(`invalid ulimit type: ${name}`)
     if (hard >= 0 && (soft > hard || soft < 0)) throw badRequest(`ulimit soft limit must be less than or equal to hard limit: ${soft} > ${hard}`)
@@ -71,37 +82,27 @@ export async function buildWall(spec: WorkloadSpec): Promise<Wall> {
   }
   const init = spec.init ? TINI.find((path) => existsSync(path)) : undefined
   if (spec.init && init === undefined) throw badRequest('--init needs an init: apt-get install tini (/usr/bin/tini-static)')
-  return { capabilities, seccomp, resources: built.resources, ulimits, oomScoreAdj, init, warnings }
+  return { capabilities, seccomp, resources: built.resources, devices: custom.nodes, ulimits, oomScoreAdj, init, warnings }
 }
 
-/** The host's device nodes, which a privileged container sees (moby WithDevices). Bounded, and without what /dev has mounted in it. */
-function hostDevices(): OciDevice[] {
-  const skip = new Set(['pts', 'shm', 'fd', 'mqueue', '.lxc', '.lxd-mounts', '.udev', 'hugepages'])
-  const standard = new Set(['/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom', '/dev/tty', '/dev/console', '/dev/ptmx'])
-  const devices: OciDevice[] = []
-  const walk = (directory: string, depth: number) => {
-    for (const name of readdirSync(directory)) {
-      if (devices.length >= 4096 || (depth === 0 && skip.has(name))) continue
-      const path = join(directory, name)
-      let stat
-      try {
-        stat = lstatSync(path)
-      } catch {
-        continue // gone
-      }
-      if (stat.isDirectory() && depth < 4) walk(path, depth + 1)
-      else if ((stat.isCharacterDevice() || stat.isBlockDevice()) && !standard.has(path)) {
-        // makedev(3), glibc's layout: 12 + 20 bits of minor, 12 + 20 of major
-        const rdev = BigInt(stat.rdev)
-        devices.push({
-          path, type: stat.isBlockDevice() ? 'b' : 'c', major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
-          minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)), fileMode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid,
-        })
-      }
-    }
+/** The /dev/shm of a container that lets others join its ipc namespace: mounted here, so that they can be given it. */
+export const sharedShm = (spec: Pick<WorkloadSpec, 'runDir'>): string => join(spec.runDir, 'shm')
+
+/** Where the namespaces come from. A path in the attachments is another container's. */
+function namespacesOf(spec: WorkloadSpec, attachments: SandboxAttachments): Pick<Parameters<typeof buildSpec>[0], 'namespaces' | 'shm'> {
+  const { pid, ipc, uts = 'new', cgroup = 'new' } = spec.namespaces ?? {}
+  const joined = (path: string | undefined, what: string) => {
+    if (path === undefined) throw new Error(`a joined ${what} namespace without a path`)
+    return { path }
   }
-  walk('/dev', 0)
-  return devices
+  return {
+    namespaces: {
+      pid: pid === 'joined' ? joined(attachments.pidnsPath, 'pid') : (pid ?? 'new'),
+      ipc: ipc === 'joined' ? joined(attachments.ipcnsPath, 'ipc') : ipc === 'host' || ipc === 'none' ? ipc : 'new',
+      uts, cgroup,
+    },
+    shm: ipc === 'host' ? '/dev/shm' : ipc === 'shareable' ? sharedShm(spec) : attachments.shmPath,
+  }
 }
 
 const isFile = (path: string) => stat(path).then((found) => !found.isDirectory(), () => false) // what is not there is the runtime's to report
@@ -139,6 +140,8 @@ export async function buildConfig(
     mounts: await Promise.all(spec.mounts.map(async (mount) => ({ ...mount, file: mount.type !== 'tmpfs' && (await isFile(mount.source)) }))),
     files: { '/etc/resolv.conf': join(place.runDir, 'resolv.conf'), '/etc/hostname': join(place.runDir, 'hostname'), '/etc/hosts': join(place.runDir, 'hosts') },
     init: wall.init,
+    ...namespacesOf(spec, place.attachments),
+    annotations: spec.annotations ?? {},
     network: network.mode === 'host' ? 'host' : netnsPath === undefined ? 'new' : { path: netnsPath },
     cgroupPath: place.cgroupPath,
     resources: wall.resources,
@@ -146,7 +149,7 @@ export async function buildConfig(
     sysctls: spec.sysctls,
     shmSize: spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM,
     privileged: spec.privileged,
-    devices: spec.privileged ? hostDevices() : [],
+    devices: [...(spec.privileged ? hostDevices() : []), ...wall.devices],
     maskedPaths: spec.maskedPaths,
     readonlyPaths: spec.readonlyPaths,
     recursiveReadOnly: await recursiveReadOnly(spec.runtime),

@@ -6,6 +6,7 @@ import { log } from '../../base/log.js'
 import { run } from '../../base/run.js'
 import { toHost } from '../../host/subid.js'
 import { ensureUserns } from '../../host/userns.js'
+import { MS, mountTmpfs } from '../../host/mount.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { locateConmon } from '../../oci/conmon-spawn.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
@@ -14,7 +15,7 @@ import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
-import { buildConfig, buildWall } from './build.js'
+import { buildConfig, buildWall, sharedShm } from './build.js'
 import { filesOfStored } from './files.js'
 import { ProcessSandbox, releaseFiles } from './sandbox.js'
 import type { MappedOwners, SnapshotStore } from './store.js'
@@ -143,6 +144,10 @@ export class ProcessDriver implements SandboxDriver {
       await writeFile(path, text, { mode: 0o644 })
       if (owners) await chown(path, owners.uid, owners.gid)
     }))
+    if (spec.namespaces?.ipc === 'shareable') {
+      await mkdir(sharedShm(spec), { mode: 0o711 })
+      mountTmpfs(sharedShm(spec), `mode=1777,size=${spec.shmSize > 0 ? spec.shmSize : 64 << 20}`, MS.NOSUID | MS.NODEV | MS.NOEXEC)
+    }
     // The runtime reaches the files as the namespace's root.
     if (owners) await chown(spec.runDir, 0, owners.gid).then(() => chmod(spec.runDir, 0o710))
   }

@@ -1,14 +1,16 @@
+import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { conflict } from '../../base/errors.js'
 import type { Cgroup } from '../../host/cgroup.js'
+import { unmount } from '../../host/mount.js'
 import type { Supervised } from '../../oci/conmon.js'
 import { hostCgroups } from '../../oci/cgroups.js'
 import { execInContainer } from '../../oci/exec.js'
 import { resourceSupport } from '../../oci/resources.js'
 import { applyLimits, cpuChanges, memoryChanges, supported } from '../../oci/update.js'
 import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
-import { buildExecProcess } from './build.js'
+import { buildExecProcess, sharedShm } from './build.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { explainProcess } from './explain.js'
 import { filesOfRunning, filesOfStored } from './files.js'
@@ -146,6 +148,8 @@ export class ProcessSandbox implements Sandbox {
 /** The mounted root and the run directory of a container that has ended. */
 export async function releaseFiles(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, snapshots: SnapshotStore): Promise<void> {
   while (snapshots.unmount(spec.id)); // what may be stacked there after a crash, too
-  // No mount lies in the run directory: nothing but our own small files goes.
+  const shm = sharedShm(spec)
+  if (existsSync(shm)) while (unmount(shm));
+  // No mount lies in the run directory any more: nothing but our own small files goes.
   await rm(join(spec.runDir), { recursive: true, force: true })
 }

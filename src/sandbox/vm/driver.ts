@@ -5,7 +5,9 @@ import { basename, dirname, join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
-import { cgroupOf } from '../../oci/cgroups.js'
+import { blockIoOf } from '../../oci/block-io.js'
+import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
+import { resourceSupport } from '../../oci/resources.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { Runtime } from '../../oci/runtime.js'
 import { serialize } from '../../oci/spec-types.js'
@@ -133,7 +135,7 @@ export class VmDriver implements SandboxDriver {
       throw badRequest(messageOf(error), error)
     })
     const { choice } = await this.prepare()
-    return warningsOf(choice)
+    return [...warningsOf(choice), ...(await jailBlockIo(spec)).warnings]
   }
 
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
@@ -149,6 +151,7 @@ export class VmDriver implements SandboxDriver {
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
     const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
+    const { blockIO } = await jailBlockIo(spec)
     const { accelerator } = choice
     const { shares, sockets } = await sharesOf(spec.mounts)
     const parts = shares.length > 0 ? await this.fileServer() : undefined
@@ -184,6 +187,7 @@ export class VmDriver implements SandboxDriver {
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
         shares: files !== undefined,
         cgroupsPath: options.cgroupPath,
+        ...(blockIO ? { blockIO } : {}),
         oomScoreAdj: spec.resources.oomScoreAdj,
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
@@ -346,6 +350,8 @@ const ALL = (1n << BigInt(CAPABILITIES.length)) - 1n
 function capabilitiesFor(spec: Pick<WorkloadSpec, 'capAdd' | 'capDrop'>, privileged: boolean): string[] {
   return effectiveCapabilities({ privileged, add: spec.capAdd, drop: spec.capDrop }, ALL).capabilities
 }
+
+const jailBlockIo = async ({ resources }: WorkloadSpec) => blockIoOf(resources.blkioWeight, resources.blkioDevices, resourceSupport(await hostCgroups()))
 
 function warningsOf(choice: AcceleratorChoice): string[] {
   if (choice.accelerator === 'kvm') return []

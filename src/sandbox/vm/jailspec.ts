@@ -1,4 +1,4 @@
-import type { OciConfig } from '../../oci/spec-types.js'
+import type { OciBlockIo, OciConfig } from '../../oci/spec-types.js'
 import { jailSeccomp } from './jailseccomp.js'
 import { JAIL_PATHS, qemuArguments, TAP_FD, AGENT_FD, type Accelerator } from './qemu.js'
 import type { VmSize } from './resources.js'
@@ -23,6 +23,8 @@ export interface JailInput {
   shares: boolean
   /** '/parent/id' */
   cgroupsPath: string
+  /** The VM's disk is a file of the host: its I/O is limited as a container's is. */
+  blockIO?: OciBlockIo
   oomScoreAdj: number
   /** Seconds from start to HELLO that the supervisor allows. */
   bootTimeout: number
@@ -98,6 +100,7 @@ export function jailConfig(input: JailInput): OciConfig {
         memory: { limit: jail.memory },
         cpu: jail.cpu,
         pids: { limit: jail.pids },
+        ...(input.blockIO ? { blockIO: input.blockIO } : {}),
       },
       seccomp: jailSeccomp(),
     },

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect } from 'vitest'
 import { sleep, TestDaemon } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
 import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
+import { defineFlags } from './life-flags.js'
 import { defineHealth } from './life-health.js'
 import { defineRestart } from './life-restart.js'
 import { defineUpdate } from './life-update.js'
@@ -77,4 +78,5 @@ export function defineLife(isolation: 'process' | 'vm'): void {
   defineHealth(bench)
   defineRestart(bench)
   defineUpdate(bench)
+  defineFlags(bench)
 }

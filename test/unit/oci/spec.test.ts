@@ -11,7 +11,7 @@ const process: ProcessInput = {
   noNewPrivileges: false, ulimits: [],
 }
 const input: SpecInput = {
-  process, rootfs: '/r', readOnlyRootfs: false, hostname: 'h', domainname: '', mounts: [], files: { '/etc/hosts': '/run/hosts' }, init: undefined, network: 'new',
+  process, rootfs: '/r', readOnlyRootfs: false, hostname: 'h', domainname: '', mounts: [], files: { '/etc/hosts': '/run/hosts' }, init: undefined, network: 'new', namespaces: { pid: 'new', ipc: 'new', uts: 'new', cgroup: 'new' }, shm: undefined, annotations: {},
   cgroupPath: '/hull/x', resources: {}, seccomp: undefined, sysctls: {}, shmSize: 1024, privileged: false, devices: [], recursiveReadOnly: true, maskedPaths: ['/proc/kcore'], readonlyPaths: [],
 }
 const mount = (target: string, extra: Partial<MountInput> = {}): MountInput => ({ type: 'bind', source: '/s', target, readOnly: false, options: [], ...extra })
