@@ -107,6 +107,8 @@ bool shares_mount(const struct config *c, char *message);
 /* Writes everything back to the host. */
 void shares_unmount(void);
 /* Before pivot_root: takes the shares of all entries (`shares` has one for each of c->mounts; tree -1 for those that are none). */
+/* Where the share of a mount entry is in the agent's own namespace, and its target; NULL: no share. */
+const char *share_source(const char *entry, char *source, size_t size, bool *readonly);
 bool shares_take(const struct config *c, struct share *shares, char *message);
 bool share_place(struct share *share, char *message);
 

@@ -13,6 +13,7 @@
 
 #define PROGRAM "/files"
 #define PLACE_ARGS 4 /* arguments before the operation: "--root", DIR, "--lower", DIR */
+#define MOUNT_ARGS 4 /* "--mount", "rw", SOURCE, TARGET */
 
 /* A machine without a workload, kept for work on its files: the main process only waits to be told to end. */
 static bool holding;
@@ -35,7 +36,7 @@ static int child(const struct spec *spec, int container, const int streams[3], i
   }
   size_t count = 0;
   while (spec->args[count] != NULL) count++;
-  char *args[1 + PLACE_ARGS + count + 1];
+  char *args[1 + PLACE_ARGS + MOUNT_ARGS * config.mounts.count + count + 1], sources[config.mounts.count + 1][64];
   const char *operation = spec->args[0];
   size_t n = 0;
   args[n++] = (char *)PROGRAM;
@@ -50,6 +51,16 @@ static int child(const struct spec *spec, int container, const int streams[3], i
   } else if (holding || strcmp(operation, "export") == 0) {
     args[n++] = (char *)"--root";
     args[n++] = (char *)DIR_ROOT;
+    /* What a running container has mounted over its root; an export does not show it. */
+    for (size_t i = 0; i < config.mounts.count && strcmp(operation, "export") != 0; i++) {
+      bool readonly;
+      const char *target = share_source(config.mounts.items[i], sources[i], sizeof sources[i], &readonly);
+      if (target == NULL) continue;
+      args[n++] = (char *)"--mount";
+      args[n++] = (char *)(readonly ? "ro" : "rw");
+      args[n++] = sources[i];
+      args[n++] = (char *)target;
+    }
   } else {
     args[n++] = (char *)"--join";
     args[n++] = (char *)"3";

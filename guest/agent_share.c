@@ -81,6 +81,15 @@ static bool take_socket(const char *entry, struct share *share, char *message) {
   return share->tree >= 0 || fail(message, "socket for %.200s: %s", at, strerror(errno));
 }
 
+const char *share_source(const char *entry, char *source, size_t size, bool *readonly) {
+  const char *share = share_entry(entry), *words = share == NULL ? NULL : strchr(share, ':');
+  const char *target = words == NULL ? NULL : strchr(words + 1, ':');
+  if (target == NULL) return NULL;
+  *readonly = target - words == 3 && memcmp(words + 1, "ro", 2) == 0;
+  snprintf(source, size, DIR_SHARES "/%.*s", (int)(words - share), share);
+  return target + 1;
+}
+
 bool shares_take(const struct config *c, struct share *shares, char *message) {
   for (size_t i = 0; i < c->mounts.count; i++) {
     const char *entry = share_entry(c->mounts.items[i]), *socket = socket_entry(c->mounts.items[i]);

@@ -47,7 +47,7 @@ static int layer_says(int layer, const char *name, struct stat *st) {
   return verdict;
 }
 
-/* What the image has at `name`. */
+/* What the image has at `name`. Its owners are the container's own ids already. */
 static bool in_image(const char *name, struct stat *st) {
   for (size_t i = lower_count; i-- > 0;) {
     int verdict = layer_says(lower[i], name, st);
@@ -106,7 +106,7 @@ static bool below(int fd) {
     if (child < 0) continue;
     bool users = below(child);
     close(child);
-    bool same = existed && S_ISDIR(old.st_mode) && st.st_mode == old.st_mode && st.st_uid == old.st_uid && st.st_gid == old.st_gid;
+    bool same = existed && S_ISDIR(old.st_mode) && st.st_mode == old.st_mode && id_inside(&uid_map, st.st_uid) == old.st_uid && id_inside(&gid_map, st.st_gid) == old.st_gid;
     bool touched = !same || st.st_mtim.tv_sec != old.st_mtim.tv_sec || st.st_mtim.tv_nsec != old.st_mtim.tv_nsec;
     if (!existed) change('A', path);
     else if (!same || (touched && users)) change('C', path);

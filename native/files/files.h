@@ -28,9 +28,24 @@ _Noreturn void report_done(uint64_t size);
 struct mount_wish {
   const char *source, *target; /* absolute; source on the caller's side, target in the container */
   bool read_only;
+  bool mapped; /* seen through `userns` */
 };
+/* Ids of the container from `inside` on are ids of this side from `outside` on: a line of uid_map (user_namespaces(7)). */
+struct id_map {
+  struct id_range {
+    uint32_t inside, outside, count;
+  } ranges[64];
+  size_t count; /* 0: they are the same */
+};
+extern struct id_map uid_map, gid_map;
+/* -1: no such id on the other side. */
+int64_t id_outside(const struct id_map *map, uint32_t inside);
+/* The overflow id, 65534, for what the container has no id for (as the kernel shows it there). */
+uint32_t id_inside(const struct id_map *map, uint32_t outside);
+
 struct wall {
   int join;             /* descriptor of a mount namespace or a pidfd; -1: make a root of `root` */
+  const char *userns;   /* path of a user namespace; NULL: none */
   const char *root;     /* directory that becomes the root */
   const char **lower;   /* image layers, lowest first: then the root holds /upper (`root`) and /lower/0, /lower/1, … */
   struct mount_wish *mounts;

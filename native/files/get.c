@@ -42,7 +42,7 @@ static const char *seen_before(const struct stat *st) {
 static void directory_below(int fd);
 
 static struct tar_entry entry_of(const struct stat *st, char type) {
-  return (struct tar_entry){.name = name, .type = type, .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .mtime = st->st_mtim.tv_sec, .xattrs = -1};
+  return (struct tar_entry){.name = name, .type = type, .mode = st->st_mode, .uid = id_inside(&uid_map, st->st_uid), .gid = id_inside(&gid_map, st->st_gid), .mtime = st->st_mtim.tv_sec, .xattrs = -1};
 }
 
 /* A file that exists for its name alone. */

@@ -1,6 +1,7 @@
 #include "files.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,15 @@ bool is_mountpoint_of_ours(const char *path, const struct stat *st) {
 
 static _Noreturn void usage(void) { die(0, "usage: hull-files (--join FD | --root DIR [--lower DIR]… [--mount ro|rw SOURCE TARGET]… [--read-only]) OPERATION …"); }
 
+/* INSIDE:OUTSIDE:COUNT */
+static bool add_range(struct id_map *map, const char *text) {
+  struct id_range r;
+  int end = 0;
+  if (map->count == sizeof map->ranges / sizeof *map->ranges || sscanf(text, "%u:%u:%u%n", &r.inside, &r.outside, &r.count, &end) != 3 || text[end] != 0) return false;
+  map->ranges[map->count++] = r;
+  return true;
+}
+
 int main(int argc, char **argv) {
   struct wall wall = {.join = -1};
   wall.lower = calloc((size_t)argc, sizeof *wall.lower);
@@ -29,8 +39,13 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[at], "--root") == 0 && left > 0) wall.root = argv[++at];
     else if (strcmp(argv[at], "--lower") == 0 && left > 0) wall.lower[wall.lowers++] = argv[++at];
     else if (strcmp(argv[at], "--read-only") == 0) wall.read_only = true;
+    else if (strcmp(argv[at], "--userns") == 0 && left > 0) wall.userns = argv[++at];
+    else if (strcmp(argv[at], "--uid-map") == 0 && left > 0 && add_range(&uid_map, argv[at + 1])) at++;
+    else if (strcmp(argv[at], "--gid-map") == 0 && left > 0 && add_range(&gid_map, argv[at + 1])) at++;
     else if (strcmp(argv[at], "--mount") == 0 && left > 2) {
-      wall.mounts[wall.mount_count++] = (struct mount_wish){argv[at + 2], argv[at + 3], strcmp(argv[at + 1], "ro") == 0};
+      const char *how = argv[at + 1];
+      bool mapped = wall.userns != NULL && how[0] == 'r' && how[1] != 0 && how[2] == 'm';
+      wall.mounts[wall.mount_count++] = (struct mount_wish){argv[at + 2], argv[at + 3], strncmp(how, "ro", 2) == 0, mapped};
       at += 3;
     } else usage();
   }

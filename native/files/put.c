@@ -65,8 +65,13 @@ static void set_late_times(void) {
 
 /* ---- one member -------------------------------------------------------------------------------------------------------------- */
 
-static uid_t uid_of(const struct tar_member *m) { return owned ? owner : (uid_t)m->uid; }
-static gid_t gid_of(const struct tar_member *m) { return owned ? group : (gid_t)m->gid; }
+static uint32_t mapped(const struct id_map *map, uint32_t id, const struct tar_member *m) {
+  int64_t outside = id_outside(map, id);
+  if (outside < 0) die(0, "lchown %s: the container has no id %u", m->name, id);
+  return (uint32_t)outside;
+}
+static uid_t uid_of(const struct tar_member *m) { return mapped(&uid_map, owned ? owner : (uint32_t)m->uid, m); }
+static gid_t gid_of(const struct tar_member *m) { return mapped(&gid_map, owned ? group : (uint32_t)m->gid, m); }
 
 static void set_xattrs(const struct tar_member *m, int fd) {
   for (size_t i = 0; i < m->xattr_count; i++) {

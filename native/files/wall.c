@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -26,12 +27,33 @@
 #define MOVE_TO_EMPTY 0x40u
 #define ATTR_RDONLY 1u
 #define ATTR_SAFE (2u | 4u | 8u) /* nosuid, nodev, noexec */
+#define ATTR_IDMAP 0x100000u
 struct attributes {
   uint64_t set, clear, propagation, userns;
 };
 
 static int tree_of(int fd, const char *path, unsigned flags) {
   return (int)syscall(SYS_open_tree, fd, path, TREE_CLONE | O_CLOEXEC | flags);
+}
+
+struct id_map uid_map, gid_map;
+
+int64_t id_outside(const struct id_map *map, uint32_t inside) {
+  if (map->count == 0) return inside;
+  for (size_t i = 0; i < map->count; i++) {
+    const struct id_range *r = &map->ranges[i];
+    if (inside >= r->inside && inside - r->inside < r->count) return (int64_t)r->outside + (inside - r->inside);
+  }
+  return -1;
+}
+
+uint32_t id_inside(const struct id_map *map, uint32_t outside) {
+  if (map->count == 0) return outside;
+  for (size_t i = 0; i < map->count; i++) {
+    const struct id_range *r = &map->ranges[i];
+    if (outside >= r->outside && outside - r->outside < r->count) return r->inside + (outside - r->outside);
+  }
+  return 65534;
 }
 
 /* Device nodes and set-user-ID programs can be listed and copied, but through these mounts they can be neither opened nor run. */
@@ -65,6 +87,12 @@ static void enter_root(const struct wall *wall) {
     trees[i] = tree_of(AT_FDCWD, wish->source, TREE_RECURSIVE);
     if (trees[i] < 0) die(errno, "mount %s", wish->source);
     restrict_mount(trees[i], "", AT_EMPTY_PATH | TREE_RECURSIVE, ATTR_SAFE | (wish->read_only ? ATTR_RDONLY : 0));
+    if (wish->mapped) {
+      int userns = open(wall->userns, O_RDONLY | O_CLOEXEC);
+      struct attributes attributes = {.set = ATTR_IDMAP, .userns = (uint64_t)userns};
+      if (userns < 0 || syscall(SYS_mount_setattr, trees[i], "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) die(errno, "map the owners of %s", wish->source);
+      close(userns);
+    }
   }
   for (size_t i = 0; i < wall->lowers; i++) {
     lowers[i] = tree_of(AT_FDCWD, wall->lower[i], 0);
@@ -189,6 +217,10 @@ void wall_enter(const struct wall *wall) {
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_NOFILE, 2 * DEPTH_LIMIT + 64);
   limit(RLIMIT_AS, 1ULL << 30); /* a directory with a hundred million names */
+  /* A mapped mount takes new files only from whom it has an id for: the container's root. What that takes of the effective capabilities comes
+   * back with the next call, while the permitted ones are still all. */
+  if (uid_map.count > 0) setfsuid((uid_t)id_outside(&uid_map, 0));
+  if (gid_map.count > 0) setfsgid((gid_t)id_outside(&gid_map, 0));
   drop_capabilities(FILE_CAPABILITIES | (wall->trusted ? BIT(CAP_SYS_ADMIN) : 0));
   struct sock_fprog program = {sizeof filter / sizeof *filter, (struct sock_filter *)filter};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0) die(errno, "seccomp");

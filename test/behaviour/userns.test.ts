@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exec, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
+import { tar } from '../lib/tar.js'
 import { remains } from '../lib/traces.js'
 
 /** The first subordinate id of dockremap, whom `--userns-remap default` makes. */
@@ -55,6 +56,25 @@ describe('--userns-remap default', () => {
     expect(explained.stdout).toContain(`0 ${uid} 65536`)
     expect(explained.stdout).toMatch(/\n +user +\d+ \(its own/)
     await daemon.ok('rm', '-f', 'kept')
+  })
+
+  it('cp, diff and commit speak of the container’s ids', async () => {
+    const archive = (name: string) => tar([{ name, content: 'copied\n', uid: 5, gid: 6, mode: 0o4755 }])
+    await daemon.ok('volume', 'create', 'mapped')
+    await daemon.ok('create', '--name', 'copied', '-v', 'mapped:/vol', ...sh('stat -c "%u:%g %a" /tmp/cold /vol/cold; while :; do sleep 1; done'))
+    for (const place of ['/tmp', '/vol']) expect((await daemon.docker(['cp', '-', `copied:${place}`], { input: archive('cold') })).stderr).toBe('')
+    await daemon.ok('start', 'copied')
+    await until('it has said', async () => (await daemon.ok('logs', 'copied')) === '5:6 4755\n5:6 4755')
+    for (const place of ['/tmp', '/vol']) expect((await daemon.docker(['cp', '-', `copied:${place}`], { input: archive('warm') })).stderr).toBe('')
+    expect(await daemon.ok('exec', 'copied', 'stat', '-c', '%u:%g', '/tmp/warm', '/vol/warm')).toBe('5:6\n5:6')
+    const list = (from: string) => exec('sh', ['-c', `${from} | tar tvf - --numeric-owner | grep -E '(cold|warm)$' | awk '{print $2}'`], { env: { DOCKER_HOST: daemon.host } })
+    for (const from of ['docker cp copied:/tmp -', 'docker cp copied:/vol -', 'docker export copied']) expect((await list(from)).stdout).toBe('5/6\n5/6\n')
+    expect(await daemon.ok('diff', 'copied')).toBe('C /tmp\nA /tmp/cold\nA /tmp/warm\nA /vol')
+    await daemon.ok('commit', 'copied', 'mapped:1')
+    expect((await run('mapped:1', 'stat', '-c', '%u:%g', '/tmp/cold', '/tmp')).stdout).toBe('5:6\n0:0\n')
+    expect((await run('--userns=host', 'mapped:1', 'stat', '-c', '%u:%g', '/tmp/cold', '/tmp')).stdout).toBe('5:6\n0:0\n')
+    await daemon.ok('rm', '-fv', 'copied')
+    await daemon.ok('volume', 'rm', 'mapped')
   })
 
   it('lets root of the container rule its own network, and not the host', async () => {

@@ -171,12 +171,13 @@ export class ProcessDriver implements SandboxDriver {
     const snapshot = await snapshots.prepare(spec.id, spec.layers)
     if (operation.op === 'layer' || operation.op === 'size' || operation.op === 'changes') return filesOfStored(spec, snapshot, operation)
     const users = this.#mounted.get(spec.id) ?? 0
+    const owners = await this.#owners(spec)
     if (users === 0) {
       while (snapshots.unmount(spec.id)); // left by a daemon that died
-      await snapshots.mount(snapshot)
+      await snapshots.mount(snapshot, owners ? { owners } : {})
     }
     this.#mounted.set(spec.id, (this.#mounted.get(spec.id) ?? 0) + 1)
-    const job = filesOfStored(spec, snapshot, operation)
+    const job = filesOfStored(spec, snapshot, operation, owners)
     const release = () => {
       const left = (this.#mounted.get(spec.id) ?? 1) - 1
       if (left > 0) return void this.#mounted.set(spec.id, left)

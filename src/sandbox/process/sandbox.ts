@@ -119,7 +119,7 @@ export class ProcessSandbox implements Sandbox {
 
   async files(operation: FileOperation): Promise<FileJob> {
     if (operation.op === 'stat' || operation.op === 'get' || operation.op === 'put') {
-      const job = await filesOfRunning(this.pid, () => this.supervised.isRunning(), operation)
+      const job = await filesOfRunning(this.pid, () => this.supervised.isRunning(), this.spec, operation)
       if (job) return job
       throw conflict(`container ${this.id} is not running`)
     }

@@ -5,15 +5,14 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exec, sleep, TestDaemon, until } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
 import { tar } from '../../lib/tar.js'
+import { remains } from '../../lib/traces.js'
 import { upload } from '../../lib/upload.js'
 
 /** `docker cp`, `diff`, `export`, `commit` and sizes, as a user of Docker sees them; once for each isolation. */
 export function defineFiles(isolation: 'process' | 'vm'): void {
   const vm = isolation === 'vm'
   let daemon: TestDaemon
-  let before: Snapshot
   let scratch: string
   const ok = (...args: string[]) => daemon.ok(...args)
   const docker = (...args: string[]) => daemon.docker(args)
@@ -22,7 +21,6 @@ export function defineFiles(isolation: 'process' | 'vm'): void {
   const put = (name: string, path: string, body: Buffer, more = '') => upload(daemon.socket, `/containers/${name}/archive?path=${encodeURIComponent(path)}${more}`, body)
 
   beforeAll(async () => {
-    before = await snapshot()
     daemon = await TestDaemon.start()
     await buildTestImage(daemon)
     scratch = await mkdtemp(join(tmpdir(), 'hull-files-'))
@@ -35,13 +33,7 @@ export function defineFiles(isolation: 'process' | 'vm'): void {
   afterAll(async () => {
     await rm(scratch, { recursive: true, force: true })
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remains(daemon)).toEqual([])
   })
 
   describe(`files, isolation ${isolation}`, () => {
@@ -215,6 +207,22 @@ export function defineFiles(isolation: 'process' | 'vm'): void {
       expect(await ok('start', '-a', 'still')).toBe('hello')
       expect((await docker('run', '--rm', '--isolation=process', 'committed:2', 'cat', '/kept', '/tmp/in')).stdout).toBe('kept\nhello\n')
       await ok('rm', 'still')
+    })
+
+    it('volumes and binds of a container that does not run', async () => {
+      await ok('volume', 'create', 'shelf')
+      await create('shelved', '-v', 'shelf:/shelf', '-v', `${scratch}/d:/bound:ro`, '--mount', `type=bind,source=${scratch}/d,target=/etc/deep/er`, testImage, 'cat', '/shelf/in')
+      await ok('cp', join(scratch, 'd/file'), 'shelved:/shelf/in')
+      expect((await docker('cp', join(scratch, 'd/file'), 'shelved:/bound/in')).stderr).toContain('mounted volume is marked read-only')
+      await ok('cp', join(scratch, 'd/file'), 'shelved:/etc/deep/er/landed')
+      expect(await readFile(join(scratch, 'd/landed'), 'utf8')).toBe('hello\n')
+      await ok('cp', 'shelved:/bound/landed', join(scratch, 'back'))
+      expect(await readFile(join(scratch, 'back'), 'utf8')).toBe('hello\n')
+      // The volume has it, not the container: also for another one, behind the other wall.
+      expect((await docker('run', '--rm', '-v', 'shelf:/x', '--isolation=process', testImage, 'cat', '/x/in')).stdout).toBe('hello\n')
+      expect(await ok('start', '-a', 'shelved')).toBe('hello')
+      await ok('rm', 'shelved')
+      await ok('volume', 'rm', 'shelf')
     })
 
     it('kill -9 of the daemon in the middle of a copy leaves nothing that is in the way', async () => {

@@ -4,12 +4,11 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sleep, TestDaemon, until } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
+import { remains } from '../../lib/traces.js'
 
 /** Log drivers, rotation, `docker logs` and what several attached clients do to stdin; once for each isolation. */
 export function defineLogs(isolation: 'process' | 'vm'): void {
   let daemon: TestDaemon
-  let before: Snapshot
   const ok = (...args: string[]) => daemon.ok(...args)
   const docker = (...args: string[]) => daemon.docker(args)
   const start = (name: string, script: string, ...options: string[]) => ok('run', '-d', '--name', name, `--isolation=${isolation}`, ...options, testImage, 'sh', '-c', script)
@@ -31,20 +30,13 @@ export function defineLogs(isolation: 'process' | 'vm'): void {
   }
 
   beforeAll(async () => {
-    before = await snapshot()
     daemon = await TestDaemon.start()
     await buildTestImage(daemon)
   })
 
   afterAll(async () => {
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remains(daemon)).toEqual([])
   })
 
   describe(`logs, isolation ${isolation}`, () => {
