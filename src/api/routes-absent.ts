@@ -28,10 +28,6 @@ export function absentRoutes(router: Router): void {
     ['POST', '/swarm/init', 'swarm mode'],
     ['POST', '/swarm/join', 'swarm mode'],
     ['POST', '/swarm/unlock', 'swarm mode'],
-    ['POST', '/build', 'docker build'],
-    ['POST', '/build/cancel', 'docker build'],
-    ['POST', '/session', 'BuildKit'],
-    ['POST', '/grpc', 'BuildKit'],
     ['GET', '/containers/:id/attach/ws', 'attach over a websocket'],
     ['GET', '/containers/:id/checkpoints', 'checkpoint'],
     ['POST', '/containers/:id/checkpoints', 'checkpoint'],
@@ -46,6 +42,4 @@ export function absentRoutes(router: Router): void {
   router.named('GET', '/plugins/', '/json', (x) => {
     throw notFound(`plugin "${x.param('name')}" not found`)
   })
-  // There is no build cache: emptying it is done.
-  router.on('POST', '/build/prune', (x) => x.send(200, { CachesDeleted: null, SpaceReclaimed: 0 }))
 }

@@ -11,6 +11,7 @@ import type { VersionInfo } from './mapping-system.js'
 import { Router, type Route } from './router.js'
 import { absentRoutes } from './routes-absent.js'
 import { containerRoutes } from './routes-containers.js'
+import { buildRoutes } from './routes-build.js'
 import { imageRoutes } from './routes-images.js'
 import { networkRoutes } from './routes-networks.js'
 import { streamRoutes } from './routes-streams.js'
@@ -30,7 +31,7 @@ class VersionError extends HullError {
 /** Every endpoint. */
 export function createRouter(): Router {
   const router = new Router()
-  for (const add of [systemRoutes, containerRoutes, streamRoutes, imageRoutes, networkRoutes, absentRoutes]) add(router)
+  for (const add of [systemRoutes, containerRoutes, streamRoutes, imageRoutes, buildRoutes, networkRoutes, absentRoutes]) add(router)
   return router
 }
 

@@ -1,6 +1,7 @@
 import type { Duplex, Readable } from 'node:stream'
 import type { Facts, Isolation, SandboxStats, TopResult } from '../sandbox/types.js'
 import type { DistributionInfo, Image, ImageConfig, ProgressMessage, RegistryAuth, SearchResult } from '../image/types.js'
+import type { BuildRequest } from './build-types.js'
 import type { ContainerConfig, HostConfig } from './config-types.js'
 import type { EngineEvent } from './events.js'
 
@@ -16,6 +17,7 @@ export interface Engine {
   readonly containers: ContainerEngine
   readonly execs: ExecEngine
   readonly images: ImageEngine
+  readonly builds: BuildEngine
   readonly networks: NetworkEngine
   readonly volumes: VolumeEngine
 }
@@ -422,6 +424,12 @@ export interface ImageEngine {
   push(reference: string, options: { tag: string; auth?: RegistryAuth; onProgress: (m: ProgressMessage) => void; signal: AbortSignal }): Promise<void>
   search(term: string, options: { limit: number; auth?: RegistryAuth; filters: Filters<'is-automated' | 'is-official' | 'stars'>; signal: AbortSignal }): Promise<SearchResult[]>
   prune(filters: Filters<'dangling' | 'until' | 'label' | 'label!'>): Promise<{ deleted: ({ Untagged: string } | { Deleted: string })[]; spaceReclaimed: number }>
+}
+
+/** `docker build`. */
+export interface BuildEngine {
+  /** Builds from a tar of the context; resolves with the image's ID. 400 for what is wrong with the Dockerfile; StepError for a command that failed. */
+  build(tar: Readable, request: BuildRequest): Promise<string>
 }
 
 // networks and volumes ----------------------------------------------------------------------------------------

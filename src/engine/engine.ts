@@ -1,6 +1,8 @@
 import { messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
-import type { ContainerEngine, Engine, ExecEngine, ImageEngine, NetworkEngine, SystemEngine, VolumeEngine } from './api-types.js'
+import type { BuildEngine, ContainerEngine, Engine, ExecEngine, ImageEngine, NetworkEngine, SystemEngine, VolumeEngine } from './api-types.js'
+import { Builder } from './build.js'
+import { removeInterruptedBuilds } from './build-work.js'
 import { Container } from './container.js'
 import { upgradeNetworks } from './connections.js'
 import { Containers } from './containers.js'
@@ -30,6 +32,7 @@ export class HullEngine implements Engine {
   readonly containers: ContainerEngine
   readonly execs: ExecEngine
   readonly images: ImageEngine
+  readonly builds: BuildEngine
   readonly networks: NetworkEngine
   readonly volumes: VolumeEngine
   readonly system: SystemEngine
@@ -50,6 +53,7 @@ export class HullEngine implements Engine {
     this.execs = new Execs(options.registry, this.#lifecycle)
     this.images = new Images(options.images, options.registry, options.events, options.layerSize)
     this.networks = new Networks(parts, this.#lifecycle)
+    this.builds = new Builder(this.#lifecycle, this.containers, this.images)
     this.volumes = volumes
     this.system = new System(options, parts, this.images, this.containers)
   }
@@ -73,6 +77,7 @@ export class HullEngine implements Engine {
       },
       (active) => this.options.network.start(active, networks),
     )
+    await removeInterruptedBuilds(this.#lifecycle.parts, this.containers, this.options.dataRoot)
     const chains = new Set<string>()
     for (const record of records) {
       const root = await this.options.images.rootfs(record.imageId).catch(() => undefined)

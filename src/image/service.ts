@@ -1,12 +1,15 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { notFound } from '../base/errors.js'
-import type { ErofsStore, LayerStore, Unpack } from '../storage/types.js'
-import { commitContainer } from './commit.js'
+import { badRequest, HullError, notFound } from '../base/errors.js'
+import { removeTree } from '../base/remove-tree.js'
+import { UnpackError, type ErofsStore, type LayerStore, type Unpack } from '../storage/types.js'
 import { ContentStore } from './content.js'
 import type { Digest } from './digest.js'
 import { BlobFetcher, type FetcherOptions } from './fetch.js'
 import { importTar } from './import.js'
 import { load } from './load.js'
+import { derive } from './derive.js'
 import { distribution } from './distribution.js'
 import { pull, pullAll, type PullOptions } from './pull.js'
 import { push, type PushOptions } from './push.js'
@@ -19,7 +22,7 @@ import { search } from './registry/search.js'
 import type { RegistrySettings } from './registry/settings.js'
 import { save } from './save.js'
 import { ImageStore } from './store.js'
-import type { CommitOptions, DistributionInfo, Image, ImageRoot, ImageService, ProgressMessage, RegistryAuth, SearchResult } from './types.js'
+import type { CommitOptions, DeriveOptions, DistributionInfo, Image, ImageRoot, ImageService, ProgressMessage, RegistryAuth, SearchResult } from './types.js'
 
 export interface ImageServiceOptions {
   /** Where images and blobs are kept: dataRoot/image. */
@@ -118,7 +121,30 @@ class DiskImageService implements ImageService {
   }
 
   async commit(layer: Readable, options: CommitOptions): Promise<Image> {
-    return this.image(await commitContainer(this.store, layer, options))
+    return this.image(await derive(this.store, { ...options, layer }))
+  }
+
+  async derive(options: DeriveOptions): Promise<Image> {
+    return this.image(await derive(this.store, options))
+  }
+
+  cached(parent: string, key: string): Image | undefined {
+    const id = this.store.withKey(parent === '' ? undefined : (parent as Digest), key)
+    return id === undefined ? undefined : this.store.image(id)
+  }
+
+  async unpackTree(tar: Readable, signal?: AbortSignal): Promise<{ root: string; release(): Promise<void> }> {
+    const scratch = await this.store.content.scratch()
+    const root = join(scratch, 'tree')
+    try {
+      await mkdir(root, { mode: 0o755 })
+      await this.storage.unpack(tar, root, { layer: true, signal })
+    } catch (error) {
+      await removeTree(scratch)
+      if (!(error instanceof UnpackError)) throw error
+      throw error.code === 'ENOSPC' ? new HullError(500, `failed to unpack the archive: ${error.message}`, { cause: error }) : badRequest(`invalid archive: ${error.message}`, error)
+    }
+    return { root, release: () => removeTree(scratch) }
   }
 
   async rootfs(imageId: string): Promise<ImageRoot> {

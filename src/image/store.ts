@@ -16,7 +16,7 @@ import type { Image, ImageRoot } from './types.js'
 const blobSchema = z.object({ digest: z.string().refine(isDigest), size: z.number(), mediaType: z.string() })
 const digestSchema = z.string().refine(isDigest)
 const recordSchema = z.object({
-  version: z.literal(1), id: digestSchema, manifest: digestSchema.optional(), index: digestSchema.optional(), parent: digestSchema.optional(),
+  version: z.literal(1), id: digestSchema, manifest: digestSchema.optional(), index: digestSchema.optional(), parent: digestSchema.optional(), key: z.string().optional(),
   layers: z.array(z.object({ diffId: z.string().refine(isDigest), size: z.number(), blob: blobSchema })).min(1),
 })
 interface Record {
@@ -28,6 +28,8 @@ interface Record {
   index?: Digest
   /** The image that it was built or committed on, here. */
   parent?: Digest
+  /** What a step of a build was, for the next build. */
+  key?: string
   layers: { diffId: Digest; size: number; blob: Layer['blob'] }[]
 }
 /** An image's record, for who sends it elsewhere. */
@@ -38,6 +40,7 @@ export interface Origin {
   manifest?: Uint8Array | undefined
   index?: Uint8Array | undefined
   parent?: Digest | undefined
+  key?: string | undefined
 }
 interface Stored {
   record: Record
@@ -138,6 +141,12 @@ export class ImageStore {
     return [...shared].reduce((sum, diffId) => sum + own.get(diffId)!, 0)
   }
 
+  /** The latest image that a build's step with this key made on `parent`. */
+  withKey(parent: Digest | undefined, key: string): Digest | undefined {
+    const found = [...this.images.values()].filter(({ record }) => record.key === key && record.parent === parent)
+    return found.sort((a, b) => Date.parse(b.document.created) - Date.parse(a.document.created))[0]?.record.id
+  }
+
   /** Images that were built or committed on this one. */
   children(id: Digest): Digest[] {
     return this.ids().filter((other) => this.images.get(other)!.record.parent === id)
@@ -167,10 +176,10 @@ export class ImageStore {
     return id
   }
 
-  private async keepOrigin({ manifest, index, parent }: Origin): Promise<Pick<Record, 'manifest' | 'index' | 'parent'>> {
+  private async keepOrigin({ manifest, index, parent, key }: Origin): Promise<Pick<Record, 'manifest' | 'index' | 'parent' | 'key'>> {
     return {
       ...(manifest === undefined ? {} : { manifest: await this.content.put(manifest) }), ...(index === undefined ? {} : { index: await this.content.put(index) }),
-      ...(parent === undefined ? {} : { parent }),
+      ...(parent === undefined ? {} : { parent }), ...(key === undefined ? {} : { key }),
     }
   }
 

@@ -96,6 +96,28 @@ export interface CommitOptions {
   tag: string
 }
 
+/** One step of a build. */
+export interface DeriveOptions {
+  /** ID of the image below; '' for none. */
+  parent: string
+  config: ImageConfig
+  createdBy: string
+  author?: string
+  comment?: string
+  /** '' or undefined: the image gets no name. */
+  repo?: string
+  tag?: string
+  /** An OCI layer's tar. */
+  layer?: Readable
+  /** Lines of history that come before this one. */
+  history?: Image['history']
+  /** For images on nothing: 'linux/arm64'. */
+  platform?: string
+  /** By which {@link ImageService.cached} finds the image again. */
+  key?: string
+  signal?: AbortSignal
+}
+
 /** Everything the engine does with images. Errors are HullErrors in Docker's words. */
 export interface ImageService {
   /** By name ('busybox', 'repo:tag', 'repo@sha256:…'), by ID or by unambiguous ID prefix. 404 'No such image: …'. */
@@ -130,6 +152,12 @@ export interface ImageService {
   import(tar: Readable, options: { repo?: string; tag?: string; message?: string; changes: string[]; platform?: string }): Promise<Image>
   /** A container's changes (an OCI layer tar) on top of its image. */
   commit(layer: Readable, options: CommitOptions): Promise<Image>
+  /** A step of a build. */
+  derive(options: DeriveOptions): Promise<Image>
+  /** What an earlier build made of the same parent ('' for none) by a step with the same key. */
+  cached(parent: string, key: string): Image | undefined
+  /** Unpacks a tar of a stranger's, modes and owners and all, to a directory that only root can enter. 400 when it is no archive. */
+  unpackTree(tar: Readable, signal?: AbortSignal): Promise<{ root: string; release(): Promise<void> }>
   /** Directories for overlayfs. Kept as long as the image or `hold`er exists. */
   rootfs(imageId: string): Promise<ImageRoot>
   /** Removes what no image refers to: interrupted unpacks, orphan layers and EROFS files. Called at start. `inUse`: chain ids of containers. */

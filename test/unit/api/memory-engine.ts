@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { PassThrough, Readable, duplexPair, type Duplex } from 'node:stream'
 import { badRequest, conflict, HullError, notFound, notImplemented } from '../../../src/base/errors.js'
 import type {
-  AttachedStream, AttachRequest, ContainerDetails, ContainerEngine, ContainerSummary, CreateContainerRequest, CreateExecRequest, Engine, EngineEvent, ExecDetails,
+  AttachedStream, AttachRequest, BuildEngine, ContainerDetails, ContainerEngine, ContainerSummary, CreateContainerRequest, CreateExecRequest, Engine, EngineEvent, ExecDetails,
   ExecEngine, Image, ImageEngine, LogsRequest, NetworkEngine, ProgressMessage, SandboxStats, StatsSample, SystemEngine, VolumeEngine,
 } from '../../../src/engine/api-types.js'
+import { StepError } from '../../../src/engine/build-types.js'
 import { EventBus } from '../../../src/engine/events.js'
 import { NameRegistry } from '../../../src/engine/names.js'
 import { resolveIsolation } from '../../../src/engine/policy.js'
@@ -365,6 +366,16 @@ export class MemoryEngine implements Engine {
       throw notImplemented('volumes')
     },
     prune: async () => ({ deleted: [], spaceReclaimed: 0 }),
+  }
+
+  readonly builds: BuildEngine = {
+    build: async (tar, request) => {
+      for await (const chunk of tar as AsyncIterable<Buffer>) this.uploaded += chunk.length
+      this.calls.push(['build', { ...request, auth: request.auth('docker.io'), container: undefined, onProgress: undefined, signal: undefined }])
+      if (this.uploaded === 0) throw badRequest('Cannot locate specified Dockerfile: Dockerfile')
+      request.onProgress({ stream: 'Step 1/1 : RUN false\n' })
+      throw new StepError("The command '/bin/sh -c false' returned a non-zero code: 1", 1)
+    },
   }
 
   readonly system: SystemEngine = {

@@ -1,0 +1,178 @@
+import { createHash } from 'node:crypto'
+import { closeSync, createReadStream, readSync } from 'node:fs'
+import { lstat, readdir, readlink } from 'node:fs/promises'
+import { join, posix } from 'node:path'
+import type { Readable } from 'node:stream'
+import { badRequest, HullError } from '../base/errors.js'
+import { tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
+import { openFileInRoot, statInRoot } from '../host/paths.js'
+
+/** One file on its way into an image. */
+export interface BuildFile {
+  /** Head of its tar member; the name is the path in the image. */
+  header: TarHeader
+  /** Where it lies in the tree; files only. */
+  source?: string
+}
+
+/** Files of one COPY or ADD. */
+const fileLimit = 1_000_000
+
+const notFoundText = (path: string) => `file not found in build context or excluded by .dockerignore: stat ${path}: file does not exist`
+
+/** A path of a Dockerfile as one below the context: '..' stops at its root, as in Docker. */
+export const contextPath = (path: string): string => posix.normalize(`/${path}`).replace(/^\/+/, '').replace(/\/+$/, '')
+
+/** A shell pattern over whole paths; '*' and '?' stop at '/' (Go, filepath.Match). */
+function globPattern(pattern: string): RegExp {
+  let source = ''
+  for (let i = 0; i < pattern.length; i++) {
+    const c = pattern[i]!
+    if (c === '*') source += '[^/]*'
+    else if (c === '?') source += '[^/]'
+    else if (c === '[') {
+      const end = pattern.indexOf(']', i + 2)
+      if (end < 0) throw badRequest(`syntax error in pattern: ${pattern.slice(0, 200)}`)
+      source += `[${pattern.slice(i + 1, end).replace(/\\/g, '\\\\')}]`
+      i = end
+    } else if (c === '\\' && i + 1 < pattern.length) source += pattern[++i]!.replace(/[^A-Za-z0-9]/g, '\\$&')
+    else source += c.replace(/[^A-Za-z0-9/]/g, '\\$&')
+  }
+  return new RegExp(`^${source}$`, 's')
+}
+
+/** A tree that a stranger wrote, unpacked where only we are. Names resolve inside of it; links in it lead nowhere else. */
+export class BuildTree {
+  constructor(readonly root: string) {}
+
+  /** The paths that a source names, wildcards resolved, sorted. 400 when there is none. */
+  async match(source: string): Promise<string[]> {
+    const path = contextPath(source)
+    if (!/[*?[]/.test(path)) {
+      if (path !== '' && statInRoot(this.root, path) === undefined) throw badRequest(notFoundText(source))
+      return [path]
+    }
+    const parts = path.split('/')
+    let found = ['']
+    for (const part of parts) {
+      const pattern = globPattern(part)
+      const next: string[] = []
+      for (const directory of found) {
+        for (const name of await this.names(directory)) if (pattern.test(name)) next.push(directory === '' ? name : `${directory}/${name}`)
+      }
+      found = next
+    }
+    if (found.length === 0) throw badRequest(notFoundText(source))
+    return found.sort()
+  }
+
+  private async names(directory: string): Promise<string[]> {
+    const stat = directory === '' ? await lstat(this.root) : await lstat(join(this.root, directory)).catch(() => undefined)
+    // A link to a directory is not walked into: that is what its target is for.
+    return stat?.isDirectory() ? (await readdir(join(this.root, directory))).sort() : []
+  }
+
+  isDirectory(path: string): boolean {
+    return path === '' || (statInRoot(this.root, path)?.isDirectory() ?? false)
+  }
+
+  /** A file's first bytes. */
+  head(path: string): Buffer {
+    const fd = openFileInRoot(this.root, path)
+    try {
+      const buffer = Buffer.alloc(512)
+      return buffer.subarray(0, readSync(fd, buffer, 0, 512, 0))
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** What is at `path`, and all below it when it is a directory, under the name `target` in the image ('' is its root). `path` itself may be a link. */
+  async collect(path: string, target: string, into: BuildFile[], options: { mode?: number; owned?: boolean } = {}): Promise<void> {
+    if (this.isDirectory(path)) {
+      // The directory's content; the place that it goes to is made by our caller.
+      const real = await this.resolve(path)
+      for (const name of await readdir(join(this.root, real))) await this.walk(real === '' ? name : `${real}/${name}`, target === '' ? name : `${target}/${name}`, into, options)
+      return
+    }
+    await this.walk(await this.resolve(path), target, into, options)
+  }
+
+  /** The path that `path` leads to, without links in it. */
+  private async resolve(path: string, depth = 0): Promise<string> {
+    if (depth > 40) throw badRequest(`too many levels of symbolic links: ${path.slice(0, 200)}`)
+    let real = ''
+    const parts = path.split('/').filter((part) => part !== '' && part !== '.')
+    for (const [i, part] of parts.entries()) {
+      if (part === '..') {
+        real = posix.dirname(`/${real}`).slice(1)
+        continue
+      }
+      const here = real === '' ? part : `${real}/${part}`
+      const stat = await lstat(join(this.root, here)).catch(() => undefined)
+      if (stat === undefined) throw badRequest(notFoundText(path))
+      if (stat.isSymbolicLink()) {
+        const link = await readlink(join(this.root, here))
+        const rest = parts.slice(i + 1).join('/')
+        return this.resolve(`${link.startsWith('/') ? '' : `${real}/`}${link}/${rest}`.replace(/\/+/g, '/'), depth + 1)
+      }
+      real = here
+    }
+    return real
+  }
+
+  private async walk(path: string, target: string, into: BuildFile[], options: { mode?: number; owned?: boolean }): Promise<void> {
+    if (into.length >= fileLimit) throw badRequest(`more than ${fileLimit} files in one step of the build`)
+    const full = join(this.root, path)
+    const stat = await lstat(full)
+    const header = {
+      name: target, mode: options.mode ?? stat.mode & 0o7777, uid: options.owned ? stat.uid : 0, gid: options.owned ? stat.gid : 0, mtime: Math.floor(stat.mtimeMs / 1000),
+    }
+    if (stat.isDirectory()) {
+      into.push({ header: { ...header, name: `${target}/`, type: 'dir' } })
+      for (const name of (await readdir(full)).sort()) await this.walk(`${path}/${name}`, `${target}/${name}`, into, options)
+    } else if (stat.isFile()) into.push({ header: { ...header, type: 'file', size: stat.size }, source: path })
+    else if (stat.isSymbolicLink()) into.push({ header: { ...header, mode: 0o777, type: 'symlink', link: await readlink(full) } })
+    // Sockets, FIFOs and devices are left out: no builder copies them.
+  }
+
+  /** What identifies the files for the cache: everything but their times, as in Docker. */
+  async digest(files: readonly BuildFile[], signal: AbortSignal): Promise<string> {
+    const hash = createHash('sha256')
+    for (const { header, source } of files) {
+      signal.throwIfAborted()
+      hash.update(JSON.stringify([header.name, header.type, header.mode, header.uid, header.gid, header.size ?? 0, header.link ?? '']))
+      if (source !== undefined) for await (const chunk of this.open(source) as AsyncIterable<Buffer>) hash.update(chunk)
+    }
+    return hash.digest('hex')
+  }
+
+  /** A file's bytes. */
+  open(path: string): Readable {
+    // The stream closes the descriptor.
+    return createReadStream('', { fd: openFileInRoot(this.root, path), highWaterMark: 1 << 18 })
+  }
+
+  /** The files as a tar; without `ends` another one may follow. */
+  async *tar(files: readonly BuildFile[], ends = true): AsyncGenerator<Buffer> {
+    for (const { header, source } of files) {
+      yield tarHeader(header)
+      if (source === undefined) continue
+      let left = header.size ?? 0
+      for await (const chunk of this.open(source) as AsyncIterable<Buffer>) {
+        if (chunk.length > left) throw new HullError(500, `${source} grew while it was copied`)
+        left -= chunk.length
+        yield chunk
+      }
+      if (left > 0) throw new HullError(500, `${source} shrank while it was copied`)
+      yield tarPadding(header.size ?? 0)
+    }
+    if (ends) yield tarEnd()
+  }
+}
+
+/** True for what `ADD` unpacks: gzip, bzip2, xz, zstd, or a tar as it is. */
+export function looksLikeArchive(head: Buffer): boolean {
+  const magic = head.toString('latin1')
+  return magic.startsWith('\x1f\x8b') || magic.startsWith('BZh') || magic.startsWith('\xfd7zXZ\0') || magic.startsWith('\x28\xb5\x2f\xfd') || magic.slice(257, 262) === 'ustar'
+}

@@ -1,0 +1,3 @@
+import { defineImages } from './suites/images.js'
+
+defineImages('vm')
