@@ -28,11 +28,11 @@ export class BuildWork {
     const id = `${workPrefix}${randomBytes(16).toString('hex')}`
     const record: ContainerRecord = {
       version: 1, id, name: id, created: new Date().toISOString(), imageId: image, imageRef: image, isolation: 'process',
-      config: { ...structuredClone(template.config), Cmd: ['true'] }, hostConfig: { ...structuredClone(template.hostConfig), NetworkMode: 'none' }, ports: [], mounts: [], requestedAddress: '', requestedMac: '',
+      config: { ...structuredClone(template.config), Cmd: ['true'] }, hostConfig: { ...structuredClone(template.hostConfig), NetworkMode: 'none', ExtraHosts: [] }, ports: [], mounts: [], networks: [],
       warnings: [], restartCount: 0, state: { status: 'created', starting: false, exitCode: 0, error: '', oomKilled: false, stoppedByUser: false },
     }
     const root = await parts.images.rootfs(image)
-    return new BuildWork(parts, await workloadSpec(record, root, parts.paths, parts.network.bridge, undefined))
+    return new BuildWork(parts, await workloadSpec(record, root, parts.paths, { hostGateway: '', network: { mode: 'none' }, hosts: [], nameServer: '', env: [] }))
   }
 
   /** 'directory', 'file' or 'nothing': what `path` (absolute) leads to. */
