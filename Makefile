@@ -7,7 +7,8 @@
 #   make test-unit    the tests that need neither root nor a kernel feature
 #   make lint         eslint with the import floors, and the type check
 #   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
-#   make bench        measurements against other engines, if there are any (make bench-peers gets them)
+#   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
+#                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
 

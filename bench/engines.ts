@@ -32,20 +32,29 @@ export class Bench {
   readonly engines: Engine[] = []
   #children: ChildProcess[] = []
   #registry = ''
+  /** 'hull' where the isolation does not matter. */
+  readonly #renamed = new Map<Engine, Engine>()
 
   private constructor(readonly directory: string) {}
 
-  static async start(): Promise<Bench> {
+  /** `only`: names of engines ('hull', 'dockerd', 'podman'); default: all that are installed. */
+  static async start(only?: readonly string[]): Promise<Bench> {
+    const wanted = (name: string) => !only || only.includes(name)
     const bench = new Bench(await mkdtemp(join(tmpdir(), 'hull-bench-')))
     try {
-      await bench.#hull()
-      await bench.#dockerd()
-      await bench.#podman()
+      if (wanted('hull')) await bench.#hull()
+      if (wanted('dockerd')) await bench.#dockerd()
+      if (wanted('podman')) await bench.#podman()
     } catch (error) {
       await bench.stop()
       throw error
     }
     return bench
+  }
+
+  /** Each engine once, whatever isolations it has: for what concerns images and lists. */
+  get daemons(): Engine[] {
+    return this.engines.filter((engine) => engine.name !== 'hull vm').map((engine) => this.#renamed.get(engine) ?? engine)
   }
 
   /** Runs a daemon until {@link stop}, its words to a log file. */
@@ -74,7 +83,9 @@ export class Bench {
     const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
     const version = await this.#ready(env, 'hulld')
     for (const isolation of ['process', 'vm']) {
-      this.engines.push({ name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(conmon|hull-vmm|qemu-system.*)$/, pullFlags: [] })
+      const engine: Engine = { name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(conmon|hull-vmm|qemu-system.*)$/, pullFlags: [] }
+      this.engines.push(engine)
+      if (isolation === 'process') this.#renamed.set(engine, { ...engine, name: 'hull' })
     }
   }
 

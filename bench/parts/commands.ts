@@ -1,0 +1,21 @@
+import type { Engine } from '../engines.js'
+import { table } from '../report.js'
+import { interleave } from '../statistics.js'
+import type { Part } from './part.js'
+
+/** Start, run, remove: the command that everybody waits for. */
+export const run: Part = async ({ bench, image, rounds, limitMs }) => ({
+  title: 'Start, run, remove',
+  text: table({
+    unit: 'ms', command: 'docker run --rm IMAGE true', engines: bench.engines,
+    results: await interleave(bench.engines, rounds, (engine) => bench.time(engine, ['run', '--rm', ...engine.runFlags, image, 'true']), limitMs),
+  }),
+})
+
+export const exec: Part = async ({ bench, image, rounds, limitMs }) => {
+  const nameOf = (engine: Engine) => `exec-${engine.name.replace(' ', '-')}`
+  for (const engine of bench.engines) await bench.time(engine, ['run', '-d', '--name', nameOf(engine), ...engine.runFlags, image, 'sleep', '100000'])
+  const results = await interleave(bench.engines, rounds, (engine) => bench.time(engine, ['exec', nameOf(engine), 'true']), limitMs)
+  for (const engine of bench.engines) await bench.time(engine, ['rm', '-f', nameOf(engine)])
+  return { title: 'Exec', text: table({ unit: 'ms', command: 'docker exec CONTAINER true', engines: bench.engines, results }) }
+}

@@ -1,0 +1,45 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sectionsOf } from '../../bench/report.js'
+import { interleave, summarize } from '../../bench/statistics.js'
+import { exec } from '../lib/daemon.js'
+
+const root = resolve(import.meta.dirname, '../..')
+let directory: string
+
+beforeAll(async () => void (directory = await mkdtemp(join(tmpdir(), 'hull-benchtest-'))))
+afterAll(() => rm(directory, { recursive: true, force: true }))
+
+const bench = (out: string, env: NodeJS.ProcessEnv) => exec('npx', ['--no-install', 'tsx', join(root, 'bench/main.ts')], { env: { ENGINES: 'hull', ROUNDS: '1', OUT: out, ...env }, timeoutMs: 280_000 })
+
+describe('make bench', () => {
+  it('measures the parts that are asked for, writes its report, and keeps what it did not measure', async () => {
+    const out = join(directory, 'report.md')
+    await writeFile(out, '# Old\n\n### Pull\n\nkept as it was\n\n### Exec\n\nold figures\n')
+    const said = await bench(out, { BENCH: 'exec,many', MANY: '5' })
+    expect(said.code, said.stderr + said.stdout).toBe(0)
+    const report = sectionsOf(await readFile(out, 'utf8'))
+    expect(report.get('Pull')).toBe('kept as it was')
+    expect(report.get('Exec')).toMatch(/\| hull process \| \d+\.\d \| .*\| 1 \| 1\.000 \|/)
+    expect(report.get('Exec')).toMatch(/\| hull vm \| \d+\.\d \|/)
+    expect(report.get('ps and inspect beside 5 containers')).toMatch(/docker inspect[^]*\| hull \| \d/)
+  }, 300_000)
+
+  it('names the parts there are when it is asked for others', async () => {
+    const said = await bench(join(directory, 'none.md'), { BENCH: 'run,nosuch' })
+    expect(said.code).toBe(2)
+    expect(said.stderr).toContain('BENCH=nosuch: want some of run, exec, pull, memory, dns, port, many, cp')
+  })
+
+  it('stops when its time is over, but counts one round', async () => {
+    const results = await interleave(['a', 'b'], 1000, async () => {
+      await new Promise((done) => setTimeout(done, 5))
+      return 1
+    }, 1)
+    expect(results.get('a')!.n).toBeGreaterThanOrEqual(1)
+    expect(results.get('a')!.n).toBeLessThan(1000)
+    expect(summarize([5, 1, 3])).toEqual({ n: 3, median: 3, p95: 5, min: 1, max: 5 })
+  })
+})
