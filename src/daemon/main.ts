@@ -7,6 +7,8 @@ import { closeApiServer, createApiServer } from '../api/server.js'
 import { messageOf } from '../base/errors.js'
 import { log, setLogLevel } from '../base/log.js'
 import { removeCgroup } from '../oci/cgroups.js'
+import { NetworkDirectory } from '../engine/network-directory.js'
+import { networkIds } from '../engine/views.js'
 import { native } from '../host/native.js'
 import { releaseAllUserns } from '../host/userns.js'
 import { assembleEngine, networkOf } from './assemble.js'
@@ -28,7 +30,8 @@ async function versionInfo() {
 
 /** Deletes what a daemon leaves in the kernel on purpose when it stops, so that workloads go on. */
 async function cleanUp(flags: DaemonFlags): Promise<void> {
-  await networkOf(flags).stop(true)
+  const networks = await new NetworkDirectory(join(flags.dataRoot, 'networks'), networkIds(flags.dataRoot)).load()
+  await networkOf(flags).stop(true, networks)
   await releaseAllUserns(flags.execRoot)
   await removeCgroup(flags.cgroupParent)
 }

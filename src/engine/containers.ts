@@ -93,7 +93,7 @@ export class Containers implements ContainerEngine {
       imageRef: request.config.Image,
       isolation,
       ...(idMap ? { idMap } : {}),
-      config: { ...config, Hostname: config.Hostname || (request.hostConfig.NetworkMode === 'host' || request.hostConfig.UTSMode === 'host' ? '' : id.slice(0, 12)) },
+      config: { ...config, Hostname: config.Hostname || (/^(host$|container:)/.test(request.hostConfig.NetworkMode) || request.hostConfig.UTSMode === 'host' ? '' : id.slice(0, 12)) },
       hostConfig: withDonorIds(adaptHostConfig(request.hostConfig), parts.registry),
       ports: this.#publishedPorts(request, config.ExposedPorts),
       mounts: resolveMounts({

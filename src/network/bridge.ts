@@ -159,7 +159,9 @@ export class BridgeNetwork implements NetworkManager {
     void this.#nft.warm()
   }
 
-  async stop(everything: boolean): Promise<void> {
+  async stop(everything: boolean, networks: NetworkSpec[] = []): Promise<void> {
+    // A clean-up without a start: the user's own names for bridges are in nobody's memory.
+    for (const spec of networks) if (!this.#segments.has(spec.id)) this.#segments.set(spec.id, new Segment(spec, this.#names))
     this.#stopped = true
     await this.#changing.catch(() => {})
     await this.#reasserting

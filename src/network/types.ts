@@ -119,8 +119,8 @@ export interface NetworkManager {
   readonly bridge: BridgeInfo
   /** Makes or repairs bridges, sysctls and nftables base; re-reserves and re-publishes `active` (running containers); drops all else of ours. */
   start(active: Endpoint[], networks?: NetworkSpec[]): Promise<void>
-  /** Workloads live on: only in-process things (pool, listening sockets, timers) are closed. `everything`: also bridges and tables (tests, uninstall). */
-  stop(everything: boolean): Promise<void>
+  /** Workloads live on: only in-process things (pool, listening sockets, timers) are closed. `everything`: also bridges and tables (tests, uninstall), those of `networks` too. */
+  stop(everything: boolean, networks?: NetworkSpec[]): Promise<void>
 
   /** Decides subnet, gateway and bridge of a network that is to be; changes nothing. 400 and 403 in Docker's words. */
   plan(wish: NetworkWish): Promise<{ spec: NetworkSpec; warnings: string[] }>

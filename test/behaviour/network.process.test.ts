@@ -1,0 +1,3 @@
+import { defineNetwork } from './suites/network.js'
+
+defineNetwork('process')
