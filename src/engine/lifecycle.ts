@@ -467,6 +467,8 @@ export class Lifecycle {
       await this.health.restore(container, sandbox !== undefined && record.state.status === 'running')
       if (sandbox) {
         this.#hold(container, sandbox)
+        // A daemon that died in the middle of a commit left it frozen.
+        if (record.state.status === 'running') await sandbox.unpause().catch((error: unknown) => log.warn('cannot thaw a container', { id: record.id, error: messageOf(error) }))
         await finishUpdate(this, container)
         await this.#lock.run(record.id, () => this.connections.finishPending(container))
         continue

@@ -330,7 +330,7 @@ describe('logs', () => {
     expect([both.headers['content-type'], both.text]).toEqual(['application/vnd.docker.multiplexed-stream', h.engine.find(id).log.toString()])
     const one = await h.call('GET', `/v1.41/containers/${id}/logs?stderr=1&tail=5&since=1.5&until=2&timestamps=1`)
     expect([one.headers['content-type'], one.text]).toEqual(['application/vnd.docker.raw-stream', frame(2, Buffer.from('e\n')).toString()])
-    expect(h.engine.calls.at(-1)).toEqual(['logs', { follow: false, timestamps: true, since: 1_500_000_000n, until: 2_000_000_000n, tail: 5, signal: undefined }])
+    expect(h.engine.calls.at(-1)).toEqual(['logs', { follow: false, timestamps: true, details: false, since: 1_500_000_000n, until: 2_000_000_000n, tail: 5, signal: undefined }])
     const tty = await h.running({ Tty: true })
     h.engine.find(tty).log = Buffer.from('raw')
     const raw = await h.call('GET', `/containers/${tty}/logs?stdout=1`)

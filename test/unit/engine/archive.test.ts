@@ -1,0 +1,145 @@
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { archivePathOf, goFileMode } from '../../../src/engine/archive.js'
+import { changedConfig } from '../../../src/engine/commit.js'
+import { FileJobs } from '../../../src/engine/file-jobs.js'
+import { applyChange } from '../../../src/image/changes.js'
+import { FileError, fileJob, splitFrames, type FileJob } from '../../../src/sandbox/files.js'
+
+describe('paths and modes of docker cp', () => {
+  it('keep the slash or dot at the end, which means the directory behind a link', () => {
+    const cases: [string, string][] = [
+      ['a', '/a'], ['/a/', '/a/'], ['/a/.', '/a/.'], ['.', '/.'], ['/', '/'], ['//a//b/../c', '/a/c'], ['../../x', '/x'], ['/a/./', '/a/'], ['/a/b/..', '/a'], ['/..', '/'],
+    ]
+    for (const [given, expected] of cases) expect(archivePathOf(given), given).toBe(expected)
+    expect(() => archivePathOf('/a\0b')).toThrow('NUL')
+  })
+
+  it('are Go’s', () => {
+    expect(goFileMode(0o100644)).toBe(0o644)
+    expect(goFileMode(0o040755)).toBe(2147484141) // ModeDir | 0755
+    expect(goFileMode(0o120777)).toBe(134218239) // ModeSymlink | 0777
+    expect(goFileMode(0o104711)).toBe(2 ** 23 + 0o711)
+    expect(goFileMode(0o041777)).toBe(2 ** 31 + 2 ** 20 + 0o777)
+    expect(goFileMode(0o020666)).toBe(2 ** 26 + 2 ** 21 + 0o666)
+    expect(goFileMode(0o010600)).toBe(2 ** 25 + 0o600)
+  })
+})
+
+describe('docker commit --change', () => {
+  it('takes the old CMD away with a new ENTRYPOINT, unless a CMD came first', () => {
+    expect(changedConfig({ Cmd: ['old'] }, ['ENTRYPOINT ["e"]'])).toEqual({ Entrypoint: ['e'] })
+    expect(changedConfig({ Cmd: ['old'] }, ['CMD ["new"]', 'ENTRYPOINT ["e"]'])).toEqual({ Cmd: ['new'], Entrypoint: ['e'] })
+    expect(changedConfig({ Cmd: ['old'] }, ['entrypoint ["e"]', 'CMD ["new"]'])).toEqual({ Cmd: ['new'], Entrypoint: ['e'] })
+  })
+
+  it('knows health checks', () => {
+    const health = (line: string) => {
+      const config = {}
+      applyChange(config, line)
+      return (config as { Healthcheck: object }).Healthcheck
+    }
+    expect(health('HEALTHCHECK NONE')).toEqual({ Test: ['NONE'] })
+    expect(health('HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=2s --retries=3 CMD curl -f /')).toEqual({
+      Test: ['CMD-SHELL', 'curl -f /'], Interval: 90e9, Timeout: 5e8, StartPeriod: 2e9, Retries: 3,
+    })
+    expect(health('healthcheck CMD ["a","b"]')).toEqual({ Test: ['CMD', 'a', 'b'] })
+    for (const [line, words] of [
+      ['HEALTHCHECK --interval=x CMD a', 'invalid duration'], ['HEALTHCHECK --nope=1 CMD a', 'Unknown flag'], ['HEALTHCHECK RUN a', 'Unknown type "RUN"'], ['HEALTHCHECK CMD', 'Missing command'],
+      ['HEALTHCHECK NONE x', 'takes no arguments'], ['HEALTHCHECK --interval=1us CMD a', 'less than 1ms'],
+    ]) expect(() => health(line!), line).toThrow(words)
+  })
+})
+
+/** A hull-files whose ends the test holds. */
+function fake(operation: Parameters<typeof fileJob>[1]) {
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
+  let end!: (how: string) => void
+  const ended = new Promise<string>((resolve) => (end = resolve))
+  let killed = 0
+  const job = fileJob({ stdin, stdout, stderr, ended, kill: () => void killed++ }, operation)
+  const finish = (how: string) => {
+    stdout.end()
+    stderr.end()
+    setImmediate(() => end(how))
+  }
+  return { job, stdout, stderr, finish, killed: () => killed }
+}
+
+describe('the reports of hull-files', () => {
+  it('tell the stat first and the verdict last; the output ends with the verdict', async () => {
+    const { job, stdout, stderr, finish } = fake({ op: 'get', path: '/x', name: 'x' })
+    stderr.write('{"mode":33188,"size":5,"mtime":1.5,"li')
+    stderr.write('nk":""}\nnoise that is no JSON\n')
+    expect(await job.head).toMatchObject({ mode: 0o100644, size: 5, link: '' })
+    stdout.write('bytes')
+    stderr.write('{"ok":true,"size":7}\n')
+    finish('exit code 0')
+    const chunks: Buffer[] = []
+    for await (const chunk of job.output) chunks.push(chunk as Buffer)
+    expect(Buffer.concat(chunks).toString()).toBe('bytes')
+    expect(await job.done).toEqual({ size: 7 })
+  })
+
+  it('make the output fail when the work does', async () => {
+    const { job, stdout, stderr, finish } = fake({ op: 'export' })
+    stdout.write('half')
+    stderr.write('{"error":"no \\u0007 space","errno":28}\n')
+    finish('exit code 1')
+    await expect((async () => {
+      for await (const _ of job.output);
+    })()).rejects.toThrow('no ? space')
+    await expect(job.done).rejects.toMatchObject({ errno: 28 })
+  })
+
+  it('are not believed without an end: a killed one has failed', async () => {
+    const { job, finish } = fake({ op: 'stat', path: '/' })
+    job.output.resume()
+    finish('SIGKILL')
+    await expect(job.head).rejects.toBeInstanceOf(FileError)
+    await expect(job.done).rejects.toThrow('ended early (SIGKILL)')
+  })
+
+  it('end the work when nobody reads it any more', async () => {
+    const { job, killed } = fake({ op: 'export' })
+    job.output.destroy()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(killed()).toBe(1)
+  })
+})
+
+describe('framed output', () => {
+  it('comes apart at any boundary', async () => {
+    const frame = (stream: number, text: string) => Buffer.concat([Buffer.from([stream, 0, 0, 0, 0, 0, 0, text.length]), Buffer.from(text)])
+    const all = Buffer.concat([frame(1, 'one'), frame(2, 'err'), frame(1, ''), frame(1, 'two')])
+    for (const size of [1, 2, 3, 7, 9, all.length]) {
+      const source = new PassThrough()
+      const { stdout, stderr } = splitFrames(source)
+      const text = { out: '', err: '' }
+      stdout.on('data', (chunk: Buffer) => (text.out += chunk.toString()))
+      stderr.on('data', (chunk: Buffer) => (text.err += chunk.toString()))
+      const over = Promise.all([stdout, stderr].map((stream) => new Promise((resolve) => stream.once('end', resolve))))
+      for (let at = 0; at < all.length; at += size) source.write(all.subarray(at, at + size))
+      source.end()
+      await over
+      expect(text).toEqual({ out: 'onetwo', err: 'err' })
+    }
+  })
+})
+
+describe('work on files before a start', () => {
+  it('is waited for', async () => {
+    const jobs = new FileJobs()
+    await jobs.settled()
+    let finish!: () => void
+    const done = new Promise<{ size: number }>((resolve) => (finish = () => resolve({ size: 0 })))
+    jobs.add({ done, cancel: () => {} } as unknown as FileJob)
+    let settled = false
+    const waiting = jobs.settled().then(() => (settled = true))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(settled).toBe(false)
+    finish()
+    await waiting
+    await jobs.settled()
+  })
+})
