@@ -18,6 +18,19 @@ export default defineConfig({
           testTimeout: 120_000, hookTimeout: 180_000, pool: 'forks', poolOptions: { forks: { singleFork: true } },
         },
       },
+      // Docker's own clients. `conformance-dockerd` is the same against Debian's dockerd, to prove the checks right.
+      {
+        test: {
+          name: 'conformance', include: ['test/conformance/**/*.test.ts'],
+          testTimeout: 120_000, hookTimeout: 300_000, pool: 'forks', poolOptions: { forks: { singleFork: true } },
+        },
+      },
+      {
+        test: {
+          name: 'conformance-dockerd', include: ['test/conformance/dockerd.peer.ts'],
+          testTimeout: 120_000, hookTimeout: 180_000, pool: 'forks', poolOptions: { forks: { singleFork: true } },
+        },
+      },
     ],
   },
 })

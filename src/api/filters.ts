@@ -8,9 +8,9 @@ const maxValues = 1000
 
 /**
  * The `filters` parameter: `{"label":["a","b=c"]}`, or the older `{"label":{"a":true}}` (moby, api/types/filters). 400 'invalid filter' for bad JSON,
- * and for a key that is not in `known`, as Docker answers.
+ * and for a key that is not in `known`, as Docker answers; its events alone let unknown ones by.
  */
-export function parseFilters<Key extends string>(text: string, known: readonly Key[]): Filters<Key> {
+export function parseFilters<Key extends string>(text: string, known: readonly Key[], unknown: 'refuse' | 'ignore' = 'refuse'): Filters<Key> {
   if (text === '') return {} as Filters<Key>
   let parsed: unknown
   try {
@@ -23,7 +23,10 @@ export function parseFilters<Key extends string>(text: string, known: readonly K
   let count = 0
   for (const [name, raw] of Object.entries(parsed)) {
     const key = known.find((candidate) => candidate === name)
-    if (key === undefined) throw badRequest(`invalid filter '${name}'`)
+    if (key === undefined) {
+      if (unknown === 'ignore') continue
+      throw badRequest(`invalid filter '${name}'`)
+    }
     const values = valuesOf(raw)
     count += values.length
     if (count > maxValues) throw badRequest(`invalid filter: more than ${maxValues} values`)

@@ -6,8 +6,8 @@ const parsedSeconds = (text: string): number => {
   return Number.isNaN(ms) ? 0 : Math.floor(ms / 1000)
 }
 
-/** A row of GET /images/json. */
-export function imageRow({ image, containers, sharedSize }: ImageSummary, minor: number): object {
+/** A row of GET /images/json. How many containers use the image is counted (`counted`) for the disk usage alone, as in Docker: -1 says that it was not. */
+export function imageRow({ image, containers, sharedSize }: ImageSummary, minor: number, counted = false): object {
   const none = minor < 43 && image.repoTags.length === 0 && image.repoDigests.length === 0
   return {
     Id: image.id,
@@ -19,7 +19,7 @@ export function imageRow({ image, containers, sharedSize }: ImageSummary, minor:
     ...(minor < 44 ? { VirtualSize: image.size } : {}),
     SharedSize: sharedSize,
     Labels: image.config.Labels ?? null,
-    Containers: containers,
+    Containers: counted ? containers : -1,
   }
 }
 

@@ -42,7 +42,7 @@ async function events(x: Exchange): Promise<void> {
   if (since !== undefined && until !== undefined && until < since) {
     throw badRequest(`\`since\` time (${x.query.text('since')}) cannot be after \`until\` time (${x.query.text('until')})`)
   }
-  const filters = parseFilters(x.query.text('filters'), eventFilters)
+  const filters = parseFilters(x.query.text('filters'), eventFilters, 'ignore')
   // Subscribed before the headers go out: a client that has them may act, and must see what it caused.
   const stream = x.engine.system.events({ filters, signal: x.signal, ...(since === undefined ? {} : { since }), ...(until === undefined ? {} : { until }) })
   x.begin('application/json')
@@ -67,7 +67,7 @@ async function diskUsage(x: Exchange): Promise<void> {
   const usage = await x.engine.system.diskUsage(wanted)
   x.send(200, {
     LayersSize: usage.layersSize,
-    Images: wanted.has('image') ? usage.images.map((row) => imageRow(row, x.minor)) : null,
+    Images: wanted.has('image') ? usage.images.map((row) => imageRow(row, x.minor, true)) : null,
     Containers: wanted.has('container') ? usage.containers.map((row) => summaryJson(row, x.minor)) : null,
     Volumes: wanted.has('volume') ? usage.volumes.map(volumeJson) : null,
     BuildCache: wanted.has('build-cache') ? [] : null,

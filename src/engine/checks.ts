@@ -40,7 +40,8 @@ export function checkResources(host: HostConfig, options: { update: boolean } = 
   if (host.NanoCpus !== 0) {
     if (host.CpuPeriod > 0) throw badRequest('Conflicting options: Nano CPUs and CPU Period cannot both be set')
     if (host.CpuQuota > 0) throw badRequest('Conflicting options: Nano CPUs and CPU Quota cannot both be set')
-    if (host.NanoCpus < 0 || host.NanoCpus > available * 1e9) {
+    // Less than the message's 0.01 comes to a quota that no kernel takes.
+    if (host.NanoCpus < 1e7 || host.NanoCpus > available * 1e9) {
       throw badRequest(`range of CPUs is from 0.01 to ${available}.00, as there are only ${available} CPUs available`)
     }
   }
@@ -48,6 +49,8 @@ export function checkResources(host: HostConfig, options: { update: boolean } = 
     throw badRequest('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
   }
   if (host.CpuQuota > 0 && host.CpuQuota < 1000) throw badRequest('CPU cfs quota can not be less than 1ms (i.e. 1000)')
+  // The kernel's own limit (kernel/sched/core.c, max_cfs_runtime), in microseconds.
+  if (host.CpuQuota >= 2 ** 44) throw badRequest('CPU cfs quota is larger than the kernel takes')
   if (host.CpuShares < 0) throw badRequest(`shares must be positive: ${host.CpuShares}`)
   if (host.CpusetCpus !== '') {
     const wanted = parseCpuList(host.CpusetCpus)

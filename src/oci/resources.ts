@@ -84,7 +84,8 @@ export function buildResources(input: ResourceInput, support: ResourceSupport, p
     cpu.quota = Math.floor((input.nanoCpus * 100_000) / 1e9)
   } else {
     if (input.cpuPeriod > 0) cpu.period = input.cpuPeriod
-    if (input.cpuQuota !== 0) cpu.quota = input.cpuQuota
+    // Negative means none, which is what there is when none is said; crun writes -1 as an unsigned number, which the kernel refuses.
+    if (input.cpuQuota > 0) cpu.quota = input.cpuQuota
   }
   if (input.cpusetCpus !== '') cpu.cpus = input.cpusetCpus
   if (input.cpusetMems !== '') cpu.mems = input.cpusetMems

@@ -197,7 +197,8 @@ export class Layers implements LayerStore {
       }
     } catch (error) {
       await removeTree(work)
-      if (error instanceof UnpackError) throw new HullError(500, `failed to register layer: ${error.message}`, { cause: error })
+      // Without a system call's code it is the archive that is wrong, and whoever sent it.
+      if (error instanceof UnpackError) throw new HullError(error.code === undefined ? 400 : 500, `failed to register layer: ${error.message}`, { cause: error })
       if (codeOf(error) === 'ENOSPC') throw new HullError(500, 'failed to register layer: no space left on device', { cause: error })
       throw error
     } finally {

@@ -44,7 +44,7 @@ export interface LayerStore {
   /**
    * Unpacks the blob at `path` as the layer `diffId`, once however many ask at the same time. The stream's digest must be
    * `diffId` (and the blob's `blob.digest`, with `verifyBlob`); an empty `blob.digest` is filled in. On failure nothing is
-   * left. HullError 500 'failed to register layer: …' when the archive is bad or the disk full.
+   * left. HullError 'failed to register layer: …': 400 when the archive is bad, 500 when the disk is full.
    */
   add(diffId: string, path: string, blob: LayerBlob, options?: AddOptions): Promise<Layer>
   /** Unpacks a blob of which nothing is known yet, and files it under what its digest turns out to be. The caller {@link release}s it. */

@@ -12,7 +12,7 @@ function parseResult(stdout: string): UnpackResult {
   const value = JSON.parse(stdout) as Partial<UnpackResult> & { error?: string; code?: string }
   if (value.error !== undefined) throw new UnpackError(value.error, value.code)
   if (typeof value.diffId !== 'string' || typeof value.size !== 'number' || typeof value.entries !== 'number' || typeof value.stream !== 'number') {
-    throw new UnpackError(`hull-unpack answered ${stdout.slice(0, 200)}`)
+    throw new UnpackError(`hull-unpack answered ${stdout.slice(0, 200)}`, 'EPROTO')
   }
   return value as UnpackResult
 }
@@ -68,7 +68,7 @@ export async function unpack(source: number | Readable, target: string, options:
     await ended
     options.signal?.throwIfAborted()
     if (inputError !== undefined) throw new UnpackError('the archive could not be read to its end', undefined, { cause: inputError })
-    if (stdout === '') throw new UnpackError(`unpacking was ended (${child.signalCode ?? `exit code ${child.exitCode}`}) ${stderr.trim()}`.trim())
+    if (stdout === '') throw new UnpackError(`unpacking was ended (${child.signalCode ?? `exit code ${child.exitCode}`}) ${stderr.trim()}`.trim(), 'ECHILD')
     return parseResult(stdout)
   } finally {
     stopWatching?.()

@@ -94,7 +94,7 @@ describe('load', () => {
     ['bad tag', tar([...parts, { name: 'manifest.json', content: manifest({ RepoTags: ['NO GOOD'] }) }]), /invalid reference format/],
     ['a layer less', tar([...parts, { name: 'manifest.json', content: manifest({ Layers: ['l0'] }) }]), /layers length mismatch/], ['layers in the wrong order', tar([...parts, { name: 'manifest.json', content: manifest({ Layers: ['l1', 'l0'] }) }]), /is corrupt: its content is/, 500],
     ['no layers', tar([{ name: 'c.json', content: image([]).config }, { name: 'manifest.json', content: manifest({ Layers: [] }) }]), /has no layers/, 500],
-    ['layer that climbs out', dockerArchive([{ image: image([layer([{ name: '../../x', content: '' }])]) }]), /failed to register layer: archive entry "..\/..\/x"/, 500],
+    ['layer that climbs out', dockerArchive([{ image: image([layer([{ name: '../../x', content: '' }])]) }]), /failed to register layer: archive entry "..\/..\/x"/, 400],
     ['OCI blob with another digest', ociLayout([{ image: fixture }], [{ name: `blobs/sha256/${fixture.id.slice(7)}`, content: '{}' }]), /has another digest/],
     ['OCI layer with another content', ociLayout([{ image: fixture }], [{ name: `blobs/sha256/${fixture.layers[1]!.digest.slice(7)}`, content: fixture.layers[0]!.blob }]), /is corrupt/, 500],
     ['OCI for another platform', tar([{ name: 'oci-layout', content: '{}' }, { name: 'index.json', content: JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: fixture.id, size: 1, platform: { os: 'linux', architecture: 's390x' } }] }) }]), /no matching manifest/, 404],

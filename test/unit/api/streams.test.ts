@@ -411,7 +411,8 @@ describe('events', () => {
     expect((await h.call('GET', '/events?since=0&until=1')).text).toBe(past.text)
     expect((await h.call('GET', '/events?until=0')).text).toBe('')
     expect((await h.call('GET', '/events?since=3&until=2')).json()).toEqual({ message: '`since` time (3) cannot be after `until` time (2)' })
-    expect((await h.call('GET', '/events?filters={"bogus":["x"]}')).json()).toEqual({ message: "invalid filter 'bogus'" })
+    // Docker lets a filter by that it does not know: here alone.
+    expect((await h.call('GET', '/events?since=1&until=2&filters={"bogus":["x"]}')).text).toBe(past.text)
   })
 })
 

@@ -97,6 +97,7 @@ describe('resources', () => {
 
   it('are Docker’s numbers', () => {
     expect(Object.keys(buildResources(none, support, false).resources)).toEqual(['devices'])
+    expect(buildResources({ ...none, cpuQuota: -1 }, support, false).resources.cpu).toBeUndefined()
     expect(buildResources({ ...none, memory: 1 << 26, nanoCpus: 1.5e9, pidsLimit: 9, cpusetCpus: '0-1' }, support, false).resources).toMatchObject({
       memory: { limit: 1 << 26, swap: 1 << 27 }, cpu: { period: 100_000, quota: 150_000, cpus: '0-1' }, pids: { limit: 9 },
     })

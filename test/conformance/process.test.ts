@@ -1,0 +1,3 @@
+import { onHull } from './hull.js'
+
+await onHull('process')

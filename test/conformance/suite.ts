@@ -1,0 +1,97 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { exec } from '../lib/daemon.js'
+import { busyboxRoot, dockerArchive, testImage } from '../lib/image.js'
+import { startRegistry, type TestRegistry } from '../lib/registry.js'
+import { differences, type On } from './differences.js'
+import { checks, Context, type Target } from './dockerode/index.js'
+import { pythonChecks, PythonRun } from './lib/docker-py.js'
+
+/** What the suite needs of a daemon. */
+interface Daemon {
+  socket: string
+  ok(...args: string[]): Promise<string>
+  destroy(): Promise<void>
+}
+
+const remote = 'remote/busybox'
+/** `CONFORMANCE=pattern` runs a part: what is told of a check that failed is enough to run it alone. */
+const wanted = new RegExp(process.env.CONFORMANCE ?? '')
+
+/**
+ * The public behaviour of dockerode and docker-py against one daemon, black-box. Each check is a test; where {@link differences} says that it turns out otherwise here, it
+ * has to: a difference that is gone fails as a new one does.
+ */
+export async function defineConformance(on: On, start: () => Promise<Daemon>): Promise<void> {
+  const python = (await pythonChecks()).map((name) => `docker-py ${name}`).filter((name) => wanted.test(name))
+  const node = checks.map((check) => ({ ...check, name: `dockerode ${check.name}` })).filter(({ name }) => wanted.test(name))
+  const names = new Set([...(await pythonChecks()).map((name) => `docker-py ${name}`), ...checks.map(({ name }) => `dockerode ${name}`)])
+  let daemon: Daemon | undefined
+  let registry: TestRegistry | undefined
+  let target: Target
+  let run: PythonRun | undefined
+
+  beforeAll(async () => {
+    registry = await startRegistry()
+    daemon = await start()
+    const scratch = await mkdtemp(join(tmpdir(), 'conformance-'))
+    try {
+      const root = join(scratch, 'root')
+      await mkdir(root)
+      await busyboxRoot(root)
+      await dockerArchive(root, testImage, join(scratch, 'image.tar'))
+      await daemon.ok('load', '-q', '-i', join(scratch, 'image.tar'))
+      const pushed = await exec('skopeo', ['copy', '-q', '--dest-tls-verify=false', `docker-archive:${join(scratch, 'image.tar')}`, `docker://${registry.host}/${remote}:1`])
+      if (pushed.code !== 0) throw new Error(pushed.stderr)
+    } finally {
+      await rm(scratch, { recursive: true, force: true })
+    }
+    target = { socket: daemon.socket, registry: registry.host, remote }
+  })
+
+  afterAll(async () => {
+    run?.end()
+    if (daemon) {
+      await Context.endShared(daemon.socket)
+      const left = await daemon.ok('ps', '-aq', '--filter', 'label=shared=yes')
+      for (const id of left.split('\n').filter((line) => line !== '')) await daemon.ok('rm', '-fv', id).catch(() => undefined)
+    }
+    await daemon?.destroy()
+    await registry?.stop()
+  })
+
+  it('has a reason for each difference, of a check that there is', () => {
+    expect(differences.filter(({ check, reason }) => !names.has(check) || reason.length < 20).map(({ check }) => check)).toEqual([])
+  })
+
+  /** Runs a check, turned round where a difference is expected. */
+  const judged = async (name: string, check: () => Promise<void>): Promise<void> => {
+    const expected = differences.find((difference) => difference.check === name && difference.on.includes(on))
+    if (!expected) return check()
+    const failed = await check().then(() => false, () => true)
+    if (!failed && !expected.maybe) throw new Error(`this no longer differs on ${on}: take its line out of differences.ts ("${expected.reason}")`)
+  }
+
+  for (const { name, run: check } of node) {
+    it(name, () =>
+      judged(name, async () => {
+        const context = new Context(target)
+        try {
+          await check(context)
+        } finally {
+          await context.end()
+        }
+      }))
+  }
+
+  // One process runs them all, one after the other; each test waits for its own.
+  for (const name of python) {
+    it(name, () =>
+      judged(name, () => {
+        run ??= new PythonRun(target, process.env.CONFORMANCE?.replace(/^docker-py /, ''))
+        return run.result(name.replace(/^docker-py /, ''))
+      }))
+  }
+}
