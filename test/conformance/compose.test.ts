@@ -36,7 +36,7 @@ describe.each([
   let scratch: string
 
   const compose = (...args: string[]): Promise<Said> =>
-    exec('docker-compose', ['-f', file, '-p', project, '--no-ansi', ...args], {
+    exec('docker-compose', ['-f', file, '-p', project, '--ansi', 'never', ...args], {
       timeoutMs: 280_000,
       env: { DOCKER_HOST: daemon.host, ISOLATION_DB: db, ISOLATION_REST: rest, WEB_PORT: String(port), COMPOSE_HTTP_TIMEOUT: '250', HOME: scratch },
     })
@@ -64,16 +64,17 @@ describe.each([
     await ok('up', '-d')
     const first = await visit()
     expect(first).toMatchObject({ rows: 1, hits: 1 })
-    const rows = await daemon.ok('ps', '--format', '{{.Names}} {{.Status}}')
-    for (const service of ['db', 'cache', 'app', 'front']) expect(rows).toMatch(new RegExp(`${project}_${service}_1 Up .*\\(healthy\\)`))
+    const rows = await daemon.ok('ps', '--format', '{{.Label "com.docker.compose.service"}} {{.Status}}')
+    for (const service of ['db', 'cache', 'app', 'front']) expect(rows).toMatch(new RegExp(`^${service} Up .*\\(healthy\\)`, 'm'))
     for (const service of ['db', 'cache', 'app', 'front', 'web']) {
-      const inspected = JSON.parse(await daemon.ok('inspect', `${project}_${service}_1`)) as { HostConfig: { Isolation: string } }[]
+      const id = await daemon.ok('ps', '-q', '--filter', `label=com.docker.compose.service=${service}`)
+      const inspected = JSON.parse(await daemon.ok('inspect', id)) as { HostConfig: { Isolation: string } }[]
       expect(inspected[0]!.HostConfig.Isolation).toBe(service === 'db' ? db : rest)
     }
   }, 300_000)
 
   it('ps, exec, logs and port work', async () => {
-    expect(await ok('ps')).toMatch(new RegExp(`${project}_web_1 +nginx .* Up +127\\.0\\.0\\.1:${port}->80/tcp`))
+    expect(await ok('ps')).toMatch(new RegExp(`${project}.web.1 .* Up .*127\\.0\\.0\\.1:${port}->80/tcp`))
     expect(await ok('exec', '-T', 'db', 'psql', '-U', 'shop', '-Atc', 'SELECT count(*) FROM visits')).toBe('1\n')
     expect(await ok('exec', '-T', 'cache', 'redis-cli', 'get', 'hits')).toBe('1\n')
     expect((await compose('exec', '-T', 'app', 'sh', '-c', 'exit 5')).code).toBe(5)
