@@ -11,7 +11,6 @@
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
-#   make bench        measurements against other engines, if there are any (make bench-peers gets them)
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
 
