@@ -51,6 +51,7 @@ export function networkOf(flags: DaemonFlags, owners?: NamespaceOwners): BridgeN
     stateDir: join(flags.dataRoot, 'network'),
     runDir: join(flags.execRoot, 'netns'),
     poolSize: networkPool,
+    publishedPorts: flags.publishedPorts,
     ...(owners ? { owners } : {}),
   })
 }

@@ -19,6 +19,8 @@ export interface DaemonFlags {
   bip: string
   bridge: string
   mtu: number
+  /** Who carries published ports: the kernel's NAT, or the daemon's sockets behind the host's input rules. */
+  publishedPorts: 'nat' | 'input'
   /** '' off; 'default', or 'USER[:GROUP]' by name or number as in /etc/subuid. For process isolation. */
   usernsRemap: string
   logLevel: Level
@@ -42,6 +44,8 @@ const usage = `Usage: hull daemon [OPTIONS]
       --bip CIDR                  Address and subnet of the bridge (default: a free one, then kept)
       --bridge NAME               Name of the bridge that this daemon makes (default hull0, or one derived from the data root)
       --mtu N                     MTU of the bridge (default 1500)
+      --published-ports MODE      nat: the kernel forwards them, past the host's input rules, as Docker does (default);
+                                  input: the host's firewall decides about them (ufw allow 8080/tcp); slower, see docs/docker-api.md
       --userns-remap WHO          Containers' ids are other ids on the host: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
@@ -79,6 +83,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
         bip: { type: 'string' },
         bridge: { type: 'string' },
         mtu: { type: 'string' },
+        'published-ports': { type: 'string' },
         'userns-remap': { type: 'string' },
         'log-level': { type: 'string', short: 'l' },
         'insecure-registry': { type: 'string', multiple: true },
@@ -110,6 +115,8 @@ export function parseFlags(argv: string[]): DaemonFlags {
       throw new UsageError(`--insecure-registry: ${error instanceof Error ? error.message : String(error)}`)
     }
   })
+  const publishedPorts = values['published-ports'] ?? 'nat'
+  if (publishedPorts !== 'nat' && publishedPorts !== 'input') throw new UsageError(`--published-ports ${publishedPorts}: want nat or input`)
   const mtu = Number(values.mtu ?? 1500)
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new UsageError(`--mtu ${values.mtu}: want a number from 576 to 65535`)
   if (values.bip !== undefined && !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(values.bip)) {
@@ -132,6 +139,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
     bip: values.bip ?? '',
     bridge,
     mtu,
+    publishedPorts,
     usernsRemap: values['userns-remap'] ?? '',
     logLevel: level,
     insecureRegistries,

@@ -39,6 +39,8 @@ export interface BridgeNetworkOptions {
   runDir: string
   /** Ready namespaces that are kept; 0: none. */
   poolSize: number
+  /** 'nat' (default): the kernel forwards published ports. 'input': they are the daemon's sockets and nothing else, so the host's input rules decide about them. */
+  publishedPorts?: 'nat' | 'input'
   /** User namespaces that own the containers' network namespaces (--userns-remap). */
   owners?: NamespaceOwners
 }
@@ -98,6 +100,10 @@ export class BridgeNetwork implements NetworkManager {
     if (!Number.isInteger(options.mtu) || options.mtu < 68 || options.mtu > 65535) throw badRequest(`invalid mtu: ${options.mtu}`)
     this.#slots = new SlotPool({ names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize, ...(options.owners ? { owners: options.owners } : {}) })
     this.bridge = { name: options.bridgeName, subnet: '', gateway: '', mtu: options.mtu }
+  }
+
+  get #byKernel(): boolean {
+    return this.options.publishedPorts !== 'input'
   }
 
   /** Ready namespaces at this moment. */
@@ -465,7 +471,7 @@ export class BridgeNetwork implements NetworkManager {
 
   async publish(endpoint: Endpoint): Promise<void> {
     const entry = this.#entry(endpoint)
-    if (!hasElements(entry.endpoint.ports)) return
+    if (!this.#byKernel || !hasElements(entry.endpoint.ports)) return
     entry.published = true
     try {
       await this.#orRewrite(addCommands(this.#names.table, elementsOf(entry.endpoint)))
@@ -558,7 +564,7 @@ export class BridgeNetwork implements NetworkManager {
     if (endpoint.ipv6) segment.addresses6?.mark(endpoint.ipv6.address)
     const { ports, problems } = endpoint.ports.length > 0 ? await this.#ports.adopt(endpoint.containerId, endpoint.address, endpoint.ports) : { ports: [], problems: [] }
     const adopted = { ...endpoint, ports }
-    this.#entries.set(keyOf(endpoint), { endpoint: adopted, segment, published: true, holdsAddress })
+    this.#entries.set(keyOf(endpoint), { endpoint: adopted, segment, published: this.#byKernel, holdsAddress })
     this.#table.add(adopted)
     if (!holdsAddress) problems.push(`its address ${endpoint.address} is not in ${segment.subnetText} or used twice: restart it`)
     return problems.map((problem) => `${who}: ${problem}`)

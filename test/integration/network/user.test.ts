@@ -10,10 +10,10 @@ import { configureInterface, createNetns, deleteNetns } from '../../../src/host/
 import type { BridgeNetwork } from '../../../src/network/bridge.js'
 import { namesOf } from '../../../src/network/names.js'
 import type { Endpoint, NetworkSpec } from '../../../src/network/types.js'
-import { callFrom, inNetns, Scope } from './lib.js'
+import { callFrom, elements, inNetns, Scope } from './lib.js'
 
 const bridge = 'hulltn5'
-const bip = '10.213.5.1/24'
+const bip = '10.214.5.1/24'
 let scope: Scope
 beforeEach(() => {
   scope = new Scope()
@@ -43,12 +43,12 @@ describe('user-defined networks', () => {
   test('two and the default: neighbours reach each other, nobody reaches another network; a removed one leaves nothing', async () => {
     const network = await scope.network(bridge, bip)
     await network.start([])
-    const a = await make(network, 'a', '10.213.6.0/24')
-    await make(network, 'b', '10.213.7.0/24', { options: { 'com.docker.network.bridge.name': 'hulltnmine' } })
+    const a = await make(network, 'a', '10.214.6.0/24')
+    await make(network, 'b', '10.214.7.0/24', { options: { 'com.docker.network.bridge.name': 'hulltnmine' } })
     const [one, two, three, four] = [await up(network, 'one', idOf('a')), await up(network, 'two', idOf('a')), await up(network, 'three', idOf('b')), await up(network, 'four', '')]
     await scope.serve(two.netnsPath, 'tcp', 80, 'two')
     await scope.serve(three.netnsPath, 'tcp', 80, 'three')
-    expect(await callFrom(one.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('two 10.213.6.2 hi')
+    expect(await callFrom(one.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('two 10.214.6.2 hi')
     expect(await callFrom(one.netnsPath, 'tcp', three.endpoint.address, 80)).toBe('')
     expect(await callFrom(four.netnsPath, 'tcp', three.endpoint.address, 80)).toBe('')
     expect(await callFrom(three.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('')
@@ -58,17 +58,17 @@ describe('user-defined networks', () => {
     await network.removeNetwork(idOf('b'))
     expect(await linkInfo(a.bridge)).toBeUndefined()
     expect(await linkInfo('hulltnmine')).toBeUndefined()
-    expect((await runOk('nft', ['list', 'table', 'ip', `hull-${bridge}`])).stdout).not.toMatch(/10\.213\.[67]|hulltnmine/)
+    expect((await runOk('nft', ['list', 'table', 'ip', `hull-${bridge}`])).stdout).not.toMatch(/10\.214\.[67]|hulltnmine/)
   })
 
   test('icc=false keeps neighbours apart and leaves the gateway', async () => {
     const network = await scope.network(bridge, bip)
     await network.start([])
-    await make(network, 'a', '10.213.6.0/24', { options: { 'com.docker.network.bridge.enable_icc': 'false' } })
+    await make(network, 'a', '10.214.6.0/24', { options: { 'com.docker.network.bridge.enable_icc': 'false' } })
     const [one, two] = [await up(network, 'one', idOf('a'), ['one']), await up(network, 'two', idOf('a'))]
     await scope.serve(two.netnsPath, 'tcp', 80, 'two')
     expect(await callFrom(one.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('')
-    expect(await dig(one.netnsPath, '10.213.6.1', 'one')).toContain('10.213.6.2')
+    expect(await dig(one.netnsPath, '10.214.6.1', 'one')).toContain('10.214.6.2')
   })
 
   test('a bridge name that is somebody else’s link is refused and left alone', async () => {
@@ -79,10 +79,10 @@ describe('user-defined networks', () => {
     scope.onEnd(() => deleteNetns(netns))
     await createVeth({ name: 'hulltnelse', peer: 'eth0', netns })
     scope.onEnd(() => deleteLink('hulltnelse'))
-    await expect(make(network, 'a', '10.213.6.0/24', { options: { 'com.docker.network.bridge.name': 'hulltnelse' } })).rejects.toMatchObject({ statusCode: 403 })
+    await expect(make(network, 'a', '10.214.6.0/24', { options: { 'com.docker.network.bridge.name': 'hulltnelse' } })).rejects.toMatchObject({ statusCode: 403 })
     expect(await linkInfo('hulltnelse')).toBeDefined()
     expect(network.networkSpec(idOf('a'))).toBeUndefined()
-    await make(network, 'a', '10.213.6.0/24')
+    await make(network, 'a', '10.214.6.0/24')
   })
 })
 
@@ -100,27 +100,49 @@ describe('the name server', () => {
     }
     const network = await scope.network(bridge, bip)
     await network.start([])
-    await make(network, 'a', '10.213.6.0/24')
-    await make(network, 'b', '10.213.7.0/24')
+    await make(network, 'a', '10.214.6.0/24')
+    await make(network, 'b', '10.214.7.0/24')
     const [one, other] = [await up(network, 'one', idOf('a'), ['one', 'alias']), await up(network, 'other', idOf('b'), ['other'])]
-    expect(await dig(one.netnsPath, '10.213.6.1', 'alias')).toContain('Address: 10.213.6.2')
-    expect(await dig(other.netnsPath, '10.213.6.1', 'alias')).toMatch(/REFUSED|refused/)
+    expect(await dig(one.netnsPath, '10.214.6.1', 'alias')).toContain('Address: 10.214.6.2')
+    expect(await dig(other.netnsPath, '10.214.6.1', 'alias')).toMatch(/REFUSED|refused/)
     const query = Buffer.from('001a12340100000100000000000003' + Buffer.from('one').toString('hex') + '0000010001', 'hex')
     query.writeUInt16BE(query.length - 2, 0)
-    const answer = await run('nsenter', [`--net=${one.netnsPath}`, 'sh', '-c', `printf '${[...query].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('')}' | socat -t2 - TCP4:10.213.6.1:53 | od -An -tx1 | tr -d ' \\n'`], { timeoutMs: 10_000 })
-    expect(answer.stdout).toContain('0ad50602')
+    const answer = await run('nsenter', [`--net=${one.netnsPath}`, 'sh', '-c', `printf '${[...query].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('')}' | socat -t2 - TCP4:10.214.6.1:53 | od -An -tx1 | tr -d ' \\n'`], { timeoutMs: 10_000 })
+    expect(answer.stdout).toContain('0ad60602')
     await network.release('one')
-    expect(await dig(other.netnsPath, '10.213.7.1', 'one')).not.toContain('10.213.6.2')
+    expect(await dig(other.netnsPath, '10.214.7.1', 'one')).not.toContain('10.214.6.2')
   })
 
   test('garbage in floods of both protocols does not keep it from answering', async () => {
     const network = await scope.network(bridge, bip)
     await network.start([])
-    await make(network, 'a', '10.213.6.0/24')
+    await make(network, 'a', '10.214.6.0/24')
     const one = await up(network, 'one', idOf('a'), ['one'])
-    const flood = 'i=0; while [ $i -lt 40 ]; do head -c 300 /dev/urandom | socat -t0 - UDP4:10.213.6.1:53; head -c 3000 /dev/urandom | timeout 1 socat -t0 - TCP4:10.213.6.1:53 >/dev/null; i=$((i+1)); done'
+    const flood = 'i=0; while [ $i -lt 40 ]; do head -c 300 /dev/urandom | socat -t0 - UDP4:10.214.6.1:53; head -c 3000 /dev/urandom | timeout 1 socat -t0 - TCP4:10.214.6.1:53 >/dev/null; i=$((i+1)); done'
     await run('nsenter', [`--net=${one.netnsPath}`, 'sh', '-c', flood], { timeoutMs: 60_000 })
-    expect(await dig(one.netnsPath, '10.213.6.1', 'one')).toContain('Address: 10.213.6.2')
+    expect(await dig(one.netnsPath, '10.214.6.1', 'one')).toContain('Address: 10.214.6.2')
+  })
+})
+
+describe('published ports and the host’s input rules', () => {
+  test.each(['nat', 'input'] as const)('%s', async (mode) => {
+    const network = await scope.network(bridge, bip, { publishedPorts: mode })
+    await network.start([])
+    const outside = await scope.outside('hulltnout', '198.51.100')
+    const endpoint = await network.allocate('one', { ports: [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 0 }, { containerPort: 53, protocol: 'udp', hostIp: '', hostPort: 0 }] })
+    const { netnsPath } = await network.connectNamespace(endpoint)
+    await network.publish(endpoint)
+    await scope.serve(netnsPath, 'tcp', 80, 'web')
+    await scope.serve(netnsPath, 'udp', 53, 'dns')
+    const [tcp, udp] = endpoint.ports.map((binding) => binding.hostPort) as [number, number]
+    expect(await elements(bridge, 'ports')).toMatch(mode === 'nat' ? /tcp/ : /^$/)
+    // The caller's own address is what NAT keeps and a socket in between does not.
+    expect(await callFrom(outside.netnsPath, 'tcp', outside.hostAddress, tcp)).toBe(`web ${mode === 'nat' ? outside.address : '10.214.5.1'} hi`)
+    expect(await callFrom(outside.netnsPath, 'udp', outside.hostAddress, udp)).toMatch(/^dns /)
+    await runOk('nft', ['-f', '-'], { input: 'table inet hulltnfw {\nchain input {\ntype filter hook input priority 0; policy accept;\niifname "hulltnout" ct state new drop\n}\n}\n' })
+    scope.onEnd(() => runOk('nft', ['delete', 'table', 'inet', 'hulltnfw']))
+    expect(await callFrom(outside.netnsPath, 'tcp', outside.hostAddress, tcp)).toBe(mode === 'nat' ? `web ${outside.address} hi` : '')
+    await network.release('one')
   })
 })
 
@@ -158,8 +180,8 @@ while True:
   test('each network is reached from its own address, from no other, and by no neighbour of another network', async () => {
     const network = await scope.network(bridge, bip)
     await network.start([])
-    await make(network, 'a', '10.213.6.0/24')
-    await make(network, 'b', '10.213.7.0/24')
+    await make(network, 'a', '10.214.6.0/24')
+    await make(network, 'b', '10.214.7.0/24')
     const [inA, inB] = [await up(network, 'in-a', idOf('a')), await up(network, 'in-b', idOf('b'))]
     await scope.serve(inA.netnsPath, 'tcp', 80, 'a')
     await scope.serve(inB.netnsPath, 'tcp', 80, 'b')
@@ -181,7 +203,7 @@ while True:
 
     // A guest with an address that it was not given is nowhere, whatever tag it puts on its frames.
     await inNetns(netns, ['ip', 'link', 'add', 'eth2', 'link', 'eth0', 'address', '02:42:66:66:66:66', 'type', 'macvlan', 'mode', 'private'])
-    await configureInterface(netns, { name: 'eth2', mac: '02:42:66:66:66:66', address: '10.213.8.9', prefixLength: 24 })
+    await configureInterface(netns, { name: 'eth2', mac: '02:42:66:66:66:66', address: '10.214.8.9', prefixLength: 24 })
     for (const target of [inA.endpoint, inB.endpoint]) {
       await inNetns(netns, ['ip', 'route', 'add', `${target.address}/32`, 'dev', 'eth2'])
       await inNetns(netns, ['ip', 'neigh', 'replace', target.address, 'lladdr', target.mac, 'dev', 'eth2'])
@@ -189,15 +211,15 @@ while True:
       await inNetns(netns, ['ip', 'route', 'del', `${target.address}/32`, 'dev', 'eth2'])
     }
     // Nor does the host itself answer on the tap.
-    await inNetns(netns, ['ip', 'neigh', 'replace', '10.213.8.1', 'lladdr', (await linkInfo(tap))!.mac, 'dev', 'eth2'])
-    expect(await inNetns(netns, ['sh', '-c', 'ip route add 10.213.5.1/32 via 10.213.8.1 dev eth2; ping -c1 -W1 10.213.5.1 >/dev/null || echo nothing'])).toBe('nothing\n')
+    await inNetns(netns, ['ip', 'neigh', 'replace', '10.214.8.1', 'lladdr', (await linkInfo(tap))!.mac, 'dev', 'eth2'])
+    expect(await inNetns(netns, ['sh', '-c', 'ip route add 10.214.5.1/32 via 10.214.8.1 dev eth2; ping -c1 -W1 10.214.5.1 >/dev/null || echo nothing'])).toBe('nothing\n')
 
     // A neighbour in A that knows the machine's hardware address in B does not reach that interface.
     await scope.serve(netns, 'tcp', 81, 'machine')
     const received = async () => (JSON.parse(await inNetns(netns, ['ip', '-j', '-s', 'link', 'show', 'eth1'])) as [{ stats64: { rx: { packets: number } } }])[0].stats64.rx.packets
     const before = await received()
-    await inNetns(inA.netnsPath, ['ip', 'neigh', 'replace', '10.213.6.99', 'lladdr', second.mac, 'dev', 'eth0'])
-    await run('nsenter', [`--net=${inA.netnsPath}`, 'ping', '-c', '3', '-i', '0.2', '-W', '1', '10.213.6.99'], { timeoutMs: 10_000 })
+    await inNetns(inA.netnsPath, ['ip', 'neigh', 'replace', '10.214.6.99', 'lladdr', second.mac, 'dev', 'eth0'])
+    await run('nsenter', [`--net=${inA.netnsPath}`, 'ping', '-c', '3', '-i', '0.2', '-W', '1', '10.214.6.99'], { timeoutMs: 10_000 })
     // Broadcasts (a neighbour's ARP) may be counted; three unicast frames are not.
     expect((await received()) - before).toBeLessThan(3)
 
@@ -211,8 +233,8 @@ while True:
   test('a second network that cannot be attached leaves the first as it was', async () => {
     const network = await scope.network(bridge, bip)
     await network.start([])
-    await make(network, 'a', '10.213.6.0/24')
-    await make(network, 'b', '10.213.7.0/24')
+    await make(network, 'a', '10.214.6.0/24')
+    await make(network, 'b', '10.214.7.0/24')
     const first = await network.allocate('machine', { networkId: idOf('a'), ports: [], interfaceName: 'eth0' })
     const { tapFd, name } = await network.connectTap(first)
     scope.onEnd(() => closeSync(tapFd))
