@@ -277,6 +277,10 @@ export function statsJson(sample: StatsSample, before: StatsSample | undefined):
     cpu_stats: cpuJson(sample),
     precpu_stats: cpuJson(before),
     memory_stats: stats ? { usage: stats.memoryUsage, limit: stats.memoryLimit, stats: stats.memoryStats } : {},
+    // Hull's own: a VM's other half, which Docker has no words for.
+    ...(stats?.host
+      ? { hull: { memory_usage: stats.host.memoryUsage, memory_limit: stats.host.memoryLimit, cpu_total_usage: stats.host.cpuTotal, pids: stats.host.pids } }
+      : {}),
     ...(network
       ? {
           networks: {

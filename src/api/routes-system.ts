@@ -1,5 +1,7 @@
 import { badRequest } from '../base/errors.js'
 import type { EventFilter } from '../engine/api-types.js'
+import { openMetrics, openMetricsType } from '../base/metrics.js'
+import { requestDurations } from './metrics.js'
 import type { Exchange } from './exchange.js'
 import { parseFilters } from './filters.js'
 import { imageRow } from './mapping-image.js'
@@ -19,6 +21,7 @@ export function systemRoutes(router: Router): void {
   router.on('GET', '/info', async (x) => x.send(200, infoJson(await x.engine.system.info(), x.version)))
   router.on('GET', '/version', async (x) => x.send(200, versionJson(x.version, (await x.engine.system.info()).components)))
   router.on('GET', '/events', events)
+  router.on('GET', '/metrics', (x) => x.sendText(200, openMetrics([...x.engine.system.metrics(), requestDurations.family()]), openMetricsType))
   router.on('GET', '/system/df', diskUsage)
   router.on('POST', '/auth', async (x) => {
     const body = await x.json(authBody)

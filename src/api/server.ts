@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { badRequest, codeOf, HullError, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { requestAnswered } from './metrics.js'
 import type { Engine } from '../engine/api-types.js'
 import { Exchange, maxMinor, minMinor } from './exchange.js'
 import type { Hijackable, HijackHandler } from './hijack.js'
@@ -143,6 +144,7 @@ class Api {
     } catch (error) {
       this.#fail(request, response, requestId, error)
     }
+    requestAnswered(request.method ?? '', response.statusCode, performance.now() - started)
     log.debug('request', { id: requestId, method: request.method, url: request.url?.slice(0, 500), status: response.statusCode, ms: Math.round(performance.now() - started) })
   }
 

@@ -3,6 +3,7 @@ import type { Facts, Isolation, SandboxStats, TopResult } from '../sandbox/types
 import type { DistributionInfo, Image, ImageConfig, ProgressMessage, RegistryAuth, SearchResult } from '../image/types.js'
 import type { BuildRequest } from './build-types.js'
 import type { ContainerConfig, HostConfig } from './config-types.js'
+import type { MetricFamily } from '../base/metrics.js'
 import type { EngineEvent } from './events.js'
 
 export type * from './config-types.js'
@@ -555,6 +556,8 @@ export type { EngineEvent, EventType } from './events.js'
 export type EventFilter = 'container' | 'daemon' | 'event' | 'image' | 'label' | 'network' | 'plugin' | 'scope' | 'type' | 'volume' | 'builder' | 'config' | 'node' | 'secret' | 'service'
 
 export interface SystemEngine {
+  /** For GET /metrics. */
+  metrics(): MetricFamily[]
   info(): Promise<EngineInfo>
   /** An iterable must not queue without bound for a client that does not read: end it instead.
    *  Kept events since `since` (nanoseconds), then live ones until `until` (in the past: ends at once) or the client goes. */

@@ -1,9 +1,10 @@
 import type { IdMap } from '../host/subid.js'
 import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { conflict, notImplemented } from '../base/errors.js'
+import { conflict, messageOf, notImplemented } from '../base/errors.js'
+import { log } from '../base/log.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
 import { Archive } from './archive.js'
 import type {
@@ -268,16 +269,33 @@ export class Containers implements ContainerEngine {
 
   async prune(filters: Filters<'until' | 'label' | 'label!'>): Promise<{ deleted: string[]; spaceReclaimed: number }> {
     const deleted: string[] = []
+    let spaceReclaimed = 0
     const until = Math.min(Infinity, ...(filters.until ?? []).map(parseMoment))
     for (const container of this.parts.registry.all()) {
       const { record } = container
       if (container.isUp || record.state.starting || !['created', 'exited'].includes(record.state.status)) continue
       if (Date.parse(record.created) >= until || !matchLabels(record.config.Labels, filters.label)) continue
       if (filters['label!']?.some((label) => matchLabels(record.config.Labels, [label]))) continue
-      await this.lifecycle.remove(container, false)
+      const size = await this.#writtenBytes(container)
+      try {
+        await this.lifecycle.remove(container, false)
+      } catch (error) {
+        // Started or removed by somebody else meanwhile: the others are still to go (moby).
+        log.warn('cannot prune a container', { id: record.id, error: messageOf(error) })
+        continue
+      }
+      spaceReclaimed += size
       deleted.push(record.id)
     }
-    return { deleted, spaceReclaimed: 0 }
+    this.parts.events.publish('container', 'prune', '', { reclaimed: String(spaceReclaimed) })
+    return { deleted, spaceReclaimed }
+  }
+
+  /** What its writable layer takes on the host's disk. Of a VM's that is its image file: no guest is started to look into it. */
+  async #writtenBytes(container: Container): Promise<number> {
+    if (container.record.isolation === 'process') return this.#archive.size(container).catch(() => 0)
+    const disk = await stat(`${this.parts.store.directory(container.id)}/disk.img`).catch(() => undefined)
+    return (disk?.blocks ?? 0) * 512
   }
 
   // streams ------------------------------------------------------------------------------------------------

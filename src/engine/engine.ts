@@ -55,7 +55,8 @@ export class HullEngine implements Engine {
     this.networks = new Networks(parts, this.#lifecycle)
     this.builds = new Builder(this.#lifecycle, this.containers, this.images)
     this.volumes = volumes
-    this.system = new System(options, parts, this.images, this.containers)
+    const lifecycle = this.#lifecycle
+    this.system = new System(options, parts, this.images, this.containers, () => lifecycle.metrics.families(lifecycle.health.counts, options.events.listeners))
   }
 
   #make(record: Container['record']): Container {

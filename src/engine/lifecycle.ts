@@ -9,6 +9,7 @@ import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
 import { HealthMonitor } from './health-monitor.js'
 import { KeyedLock } from './lock.js'
+import { EngineMetrics } from './metrics.js'
 import { joinNamespaces } from './namespaces.js'
 import type { ContainerRegistry } from './registry.js'
 import { nextWait, restartsAfterExit, restartsAtBoot } from './restart-policy.js'
@@ -50,12 +51,14 @@ export class Lifecycle {
   readonly #lock = new KeyedLock()
   readonly #restartDelay = new Map<string, number>()
   readonly health: HealthMonitor
+  readonly metrics: EngineMetrics
   #stopping = false
 
   readonly connections: Connections
 
   constructor(readonly parts: LifecycleParts) {
     this.connections = new Connections(parts)
+    this.metrics = new EngineMetrics(parts.registry, parts.events)
     this.health = new HealthMonitor(
       (id) => parts.store.directory(id),
       (container, action, attributes) => this.announce(container, action, attributes),
@@ -101,6 +104,7 @@ export class Lifecycle {
   async #start(container: Container): Promise<void> {
     const { record } = container
     clearTimeout(container.restartTimer)
+    const begun = performance.now()
     await container.fileJobs.settled()
     let sandbox: Sandbox | undefined
     try {
@@ -136,6 +140,7 @@ export class Lifecycle {
     this.#hold(container, sandbox)
     await this.parts.store.save(record)
     this.health.begin(container)
+    this.metrics.starts.observe({ isolation: record.isolation }, (performance.now() - begun) / 1000)
     this.connections.announceConnects(record)
     this.announce(container, 'start')
   }

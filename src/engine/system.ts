@@ -19,7 +19,8 @@ import type {
   VolumeDetails,
 } from './api-types.js'
 import type { LifecycleParts } from './lifecycle.js'
-import { matchLabels } from './list.js'
+import { matchesEvent } from './event-filter.js'
+import type { MetricFamily } from '../base/metrics.js'
 
 /** What the daemon knows of itself and its host. */
 export interface SystemOptions {
@@ -49,22 +50,6 @@ const longestTimer = 2 ** 31 - 1
 
 const architectures: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' }
 
-function matchesEvent(event: EngineEvent, filters: Filters<EventFilter>): boolean {
-  const any = (values: readonly string[] | undefined, test: (value: string) => boolean) => !values || values.length === 0 || values.some(test)
-  const object = (type: string, values: readonly string[] | undefined) =>
-    any(values, (value) => event.type === type && (event.actor.id.startsWith(value) || event.actor.attributes['name'] === value.replace(/^\//, '')))
-  return (
-    any(filters.type, (value) => event.type === value) &&
-    any(filters.event, (value) => event.action === value || event.action.startsWith(`${value}:`)) &&
-    object('container', filters.container) &&
-    any(filters.image, (value) => event.actor.attributes['image'] === value || (event.type === 'image' && (event.actor.id === value || event.actor.attributes['name'] === value))) &&
-    object('network', filters.network) &&
-    object('volume', filters.volume) &&
-    any(filters.scope, (value) => value === 'local') &&
-    matchLabels(event.actor.attributes, filters.label)
-  )
-}
-
 /** Docker's /info, /events and friends. */
 export class System implements SystemEngine {
   constructor(
@@ -72,6 +57,7 @@ export class System implements SystemEngine {
     readonly parts: LifecycleParts,
     readonly images: ImageEngine,
     readonly containers: ContainerEngine,
+    private readonly familiesOf: () => MetricFamily[] = () => [],
   ) {}
 
   async info(): Promise<EngineInfo> {
@@ -141,6 +127,10 @@ export class System implements SystemEngine {
       await writeFile(path, `${id}\n`, { flag: 'wx', mode: 0o600 }).catch(() => {})
       return (await readFile(path, 'utf8')).trim()
     }
+  }
+
+  metrics(): MetricFamily[] {
+    return this.familiesOf()
   }
 
   async *events(request: { since?: bigint; until?: bigint; filters: Filters<EventFilter>; signal: AbortSignal }): AsyncIterable<EngineEvent> {

@@ -216,6 +216,8 @@ export interface SandboxStats {
   network?: { name: string; rxBytes: number; rxPackets: number; rxErrors: number; rxDropped: number; txBytes: number; txPackets: number; txErrors: number; txDropped: number }
   blockRead: number
   blockWrite: number
+  /** vm: what the whole machine costs the host. Bytes, nanoseconds, processes and threads of the VMM. */
+  host?: { memoryUsage: number; memoryLimit: number; cpuTotal: number; pids: number }
 }
 
 /** One row of `docker top`, or more columns: titles and rows as `ps` printed them. */

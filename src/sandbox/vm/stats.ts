@@ -18,9 +18,10 @@ export async function readStats(cgroup: Cgroup, record: Pick<VmRecord, 'vcpus' |
     memoryUsage: number('memory_usage') ?? memory?.usage ?? 0,
     memoryLimit: limit,
     memoryStats: {
-      host_usage: memory?.usage ?? 0,
-      host_limit: memory?.limit ?? 0,
-      host_cpu_total: cpu?.total ?? 0,
+      // What the docker CLI takes from the usage: cache that the guest can give back.
+      inactive_file: number('memory_inactive_file') ?? 0,
+      anon: number('memory_anon') ?? 0,
+      file: number('memory_file') ?? 0,
       machine_total: number('mem_total') ?? record.ram,
       machine_available: number('mem_available') ?? 0,
     },
@@ -39,6 +40,7 @@ export async function readStats(cgroup: Cgroup, record: Pick<VmRecord, 'vcpus' |
             txBytes: number('tx_bytes') ?? 0, txPackets: number('tx_packets') ?? 0, txErrors: 0, txDropped: 0,
           },
         }),
+    host: { memoryUsage: memory?.usage ?? 0, memoryLimit: memory?.limit ?? 0, cpuTotal: cpu?.total ?? 0, pids: pids?.current ?? 0 },
     blockRead: number('blk_read') ?? sum((block) => block.readBytes),
     blockWrite: number('blk_write') ?? sum((block) => block.writeBytes),
   }

@@ -5,6 +5,7 @@ import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
 import { defineFlags } from './life-flags.js'
 import { defineHealth } from './life-health.js'
 import { defineRestart } from './life-restart.js'
+import { defineWatch } from './life-watch.js'
 import { defineUpdate } from './life-update.js'
 
 /** What the parts of this suite work with: one daemon, one isolation. */
@@ -79,4 +80,5 @@ export function defineLife(isolation: 'process' | 'vm'): void {
   defineRestart(bench)
   defineUpdate(bench)
   defineFlags(bench)
+  defineWatch(bench)
 }

@@ -92,7 +92,7 @@ describe('a container behind a virtual machine', () => {
     expect(stats.memoryLimit).toBeGreaterThan(80 << 20)
     expect(stats.memoryLimit).toBeLessThanOrEqual(128 << 20)
     expect(stats.memoryUsage).toBeGreaterThan(0)
-    expect(stats.memoryStats['host_usage']).toBeGreaterThan(stats.memoryUsage)
+    expect(stats.host?.memoryUsage).toBeGreaterThan(stats.memoryUsage)
     expect(stats.cpuTotal).toBeGreaterThan(0)
     expect(stats.onlineCpus).toBe(1)
     expect(stats.pids).toBeGreaterThan(0)

@@ -379,6 +379,7 @@ export class MemoryEngine implements Engine {
   }
 
   readonly system: SystemEngine = {
+    metrics: () => [],
     info: async () => ({
       id: 'x', name: 'host', containers: { running: 0, paused: 0, stopped: this.all.size }, images: 1, storageDriver: 'overlay2', storageStatus: [], dataRoot: '/var/lib/hull',
       loggingDriver: 'k8s-file', cgroupDriver: 'cgroupfs', cgroupVersion: '2', ipv4Forwarding: true, kernelVersion: '6.1.0', operatingSystem: 'Debian', osVersion: '12',
