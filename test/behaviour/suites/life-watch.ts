@@ -58,6 +58,7 @@ export function defineWatch({ isolation, vm, docker, ok, start, sh, inspect, dae
       expect(await told(`image=${testImage.split(':')[0]}`, 'event=die')).toBe('container die')
       expect(await told('type=volume')).toBe('')
       expect(await told('daemon=nosuch')).toBe('')
+      await sleep(1100) // the CLI makes whole seconds of durations
       expect(await ok('events', '--since', '10m', '--until', '0s', '--filter', 'container=renamed', '--filter', 'event=die', '--format', '{{.Actor.Attributes.exitCode}}')).toBe('4')
       expect((await docker('events', '--since', '2', '--until', '1')).stderr).toContain('cannot be after')
     })
