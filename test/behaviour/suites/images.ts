@@ -66,7 +66,7 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       const directory = await context({
         Dockerfile: [
           `ARG BASE=${testImage}`, 'FROM $BASE AS maker', 'ARG WHO=nobody', 'ENV GREETING="hello $WHO" OTHER=\'$WHO\'',
-          'RUN uname -r > /kernel; id -u > /uid; echo "$GREETING" > /greeting; ln -s greeting /link; chmod 4755 /greeting', 'WORKDIR /work/deep', 'RUN pwd > where && echo "$WHO" > who',
+          'WORKDIR /work/deep', 'RUN uname -r > /kernel; id -u > /uid; echo "$GREETING" > /greeting; ln -s greeting /link; pwd > where && echo "$WHO" > who',
           `FROM ${testImage}`, 'LABEL stage=last', 'COPY --from=maker /kernel /uid /link /made/', 'COPY --from=0 /work /work', 'COPY a*.txt dir/ /ctx/', 'COPY --chown=user:extra --chmod=640 secret /home/user/own',
           'ADD archive.tar.gz /unpacked/', 'COPY archive.tar.gz /', 'USER user', 'RUN id -u > /tmp/as', 'ENTRYPOINT ["cat"]', 'CMD ["/made/link"]',
         ].join('\n'),
@@ -75,15 +75,17 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       })
       const said = await build(directory, '--build-arg', 'WHO=me', '--build-arg', 'UNUSED=1', '-t', 'built:1', '-t', 'built:also', '--label', 'x=y z')
       expect(said).toMatchObject({ code: 0 })
-      expect(said.stdout).toMatch(/Step 1\/20 : ARG BASE=/)
+      expect(said.stdout).toMatch(/Step 1\/19 : ARG BASE=/)
       expect(said.stdout).toMatch(/ ---> Running in [0-9a-f]{12}\n/)
       expect(said.stdout).toContain('[Warning] One or more build-args [UNUSED] were not consumed')
       expect(said.stdout).toMatch(/Successfully built [0-9a-f]{12}\nSuccessfully tagged built:1\nSuccessfully tagged built:also\n$/)
       expect(await run('built:1')).toBe('hello me')
       const host = (await exec('uname', ['-r'])).stdout.trim()
-      expect((await run('built:1', '/made/kernel')) === host).toBe(!vm)
-      expect(await run('--entrypoint=sh', 'built:1', '-c', 'cat /made/uid /work/deep/where /work/deep/who /tmp/as /ctx/a1.txt /ctx/sub/x /unpacked/inside; /ctx/tool; stat -c "%U:%G %a" /home/user/own; stat -c %u:%g /unpacked/inside; ls /archive.tar.gz /ctx/ignored 2>/dev/null; true'))
-        .toBe('0\n/work/deep\nme\n1000\nonexfrom the archivetool\nuser:extra 640\n5:6\n/archive.tar.gz')
+      // The kernel that the step ran on, and the result.
+      const seen = await run('--entrypoint=sh', 'built:1', '-c', 'cat /made/kernel /made/uid /work/deep/where /work/deep/who /tmp/as /ctx/a1.txt /ctx/sub/x /unpacked/inside; /ctx/tool; stat -c "%U:%G %a" /home/user/own; stat -c %u:%g /unpacked/inside; ls /archive.tar.gz /ctx/ignored 2>/dev/null; true')
+      const [kernel, ...rest] = seen.split('\n')
+      expect(kernel === host).toBe(!vm)
+      expect(rest.join('\n')).toBe('0\n/work/deep\nme\n1000\nonexfrom the archivetool\nuser:extra 640\n5:6\n/archive.tar.gz')
       const [image] = JSON.parse(await ok('image', 'inspect', 'built:1')) as [{ Id: string; Parent: string; Config: { Labels: object; User: string; Entrypoint: string[]; Cmd: string[] } }]
       expect(image.Config).toMatchObject({ Labels: { stage: 'last', x: 'y z' }, User: 'user', Entrypoint: ['cat'], Cmd: ['/made/link'] })
       expect(await ok('history', '--no-trunc', '--format', '{{.CreatedBy}}', 'built:1')).toContain('/bin/sh -c id -u > /tmp/as\n')
@@ -95,15 +97,15 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       expect(again.stdout).toBe(`${image.Id}\n`)
       await writeFile(join(directory, 'a1.txt'), 'other')
       const changed = await build(directory, '--build-arg', 'WHO=me', '-t', 'built:2')
-      expect(changed.stdout.split('Using cache').length - 1).toBe(7)
-      expect(await run('--entrypoint=cat', 'built:2', '/ctx/a1.txt')).toBe('other')
+      expect(changed.stdout.split('Using cache').length - 1).toBe(6)
+      expect(await ok('run', '--rm', '--isolation=process', '--entrypoint=cat', 'built:2', '/ctx/a1.txt')).toBe('other')
       // Steps are shown by -a alone, and go with what was built on them.
       expect((await ok('images', '-aq')).split('\n').length).toBeGreaterThan((await ok('images', '-q')).split('\n').length)
       await ok('rmi', 'built:2', 'built:1', 'built:also')
       await ok('image', 'prune', '-f')
       expect(await ok('images', '-aq', '--no-trunc')).toBe(await ok('images', '-q', '--no-trunc', testImage))
       await nothingLeft()
-    })
+    }, 240_000)
 
     it('build: what is wrong, told as Docker tells it, and nothing left', async () => {
       const failing = async (dockerfile: string, ...args: string[]) => build(await context({ Dockerfile: dockerfile }), ...args)
