@@ -179,6 +179,13 @@ async function conntrack(): Promise<Finding> {
   return found.verdict === 'ok' ? found : { ...found, verdict: 'warn', detail: `${found.detail}: UDP clients of a published port may be sent to a container that is gone, until they pause` }
 }
 
+/** The file server of mounts in a VM; without it VMs that have none work. */
+async function virtiofsd(): Promise<Finding> {
+  const path = ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd'].find((candidate) => existsSync(candidate))
+  if (path === undefined) return finding('virtiofsd', 'warn', 'not installed: VMs get no volumes and bind mounts', apt('virtiofsd (Debian 12: qemu-system-common)'))
+  return finding('virtiofsd', 'ok', firstLine((await run(path, ['--version'], { timeoutMs: 10_000 })).stdout))
+}
+
 /** All checks, in the order in which they are shown; each is given to `show` as soon as it is known. */
 export async function runChecks(options: { boot: boolean }, show: (finding: Finding) => void): Promise<Finding[]> {
   const groups: (() => Finding | Promise<Finding | Finding[]>)[] = [
@@ -193,6 +200,7 @@ export async function runChecks(options: { boot: boolean }, show: (finding: Find
     () => program('mkfs.erofs', 'mkfs.erofs', ['--version'], apt('erofs-utils'), /mkfs\.erofs (?:\(erofs-utils\) )?(\S+)/, { version: '1.5', why: 'Debian 12 has 1.5' }),
     () => program('bubblewrap', 'bwrap', ['--version'], apt('bubblewrap'), /bubblewrap (\S+)/),
     () => program('mke2fs', 'mke2fs', ['-V'], apt('e2fsprogs'), /mke2fs (\S+)/),
+    virtiofsd,
     () => machine(options.boot),
     group,
   ]

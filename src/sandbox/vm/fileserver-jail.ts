@@ -17,7 +17,7 @@ const REFUSED = new Set(
   fanotify_mark inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
   ipc mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink msgctl msgget msgrcv msgsnd
   semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget
-  connect bind listen sendto sendmmsg recvfrom recvmmsg recvmmsg_time64 name_to_handle_at open_by_handle_at
+  socketpair connect bind listen sendto sendmmsg recvfrom recvmmsg recvmmsg_time64 name_to_handle_at open_by_handle_at
   adjtimex clock_adjtime clock_adjtime64 memfd_secret remap_file_pages vmsplice execveat modify_ldt personality`.split(/\s+/),
 )
 /** unshare(2) of the working directory alone: virtiofsd's threads do it for extended attributes. No new namespaces. */
@@ -34,7 +34,7 @@ export function fileServerSeccomp(): SeccompConfig {
   })
   syscalls.push({ names: ['unshare'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: CLONE_FS, op: 'SCMP_CMP_EQ' }] })
   const ruled = new Set(syscalls.flatMap((rule) => rule.names))
-  syscalls.push({ names: [...REFUSED, 'socket', 'socketpair'].filter((name) => !ruled.has(name)), action: 'SCMP_ACT_ERRNO', errnoRet: EPERM })
+  syscalls.push({ names: [...REFUSED, 'socket'].filter((name) => !ruled.has(name)), action: 'SCMP_ACT_ERRNO', errnoRet: EPERM })
   return { ...base, syscalls }
 }
 
