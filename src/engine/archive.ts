@@ -11,12 +11,10 @@ import type { ContainerRecord } from './store.js'
 
 /** Linux's numbers (errno(3)). */
 const ENOENT = 2
-const EACCES = 13
 const ENOTDIR = 20
-const EINVAL = 22
 const EROFS = 30
-const ENAMETOOLONG = 36
-const ELOOP = 40
+/** EIO, ENOMEM, ENFILE, EMFILE, ENOSPC, EDQUOT: the host's fault. Everything else is what the archive or the path asks for and cannot have. */
+const HOST_FAULTS: readonly number[] = [5, 12, 23, 24, 28, 122]
 
 /** Bits of Go's os.FileMode beyond the permissions (pkg.go.dev/io/fs#FileMode), by the kind in st_mode. */
 const GO_KIND: Record<number, number> = {
@@ -55,8 +53,7 @@ function translated(error: unknown, path: string, reference: string, found: bool
   const { errno, message } = error
   if (!found && errno === ENOENT) return notFound(`Could not find the file ${path} in container ${reference}`, error)
   if (errno === EROFS) return badRequest(message.replace(/: Read-only file system$/, ''), error)
-  if (errno === 0 || [EINVAL, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES].includes(errno)) return badRequest(message, error)
-  return internal(message, error)
+  return HOST_FAULTS.includes(errno) ? internal(message, error) : badRequest(message, error)
 }
 
 /** The bind or volume that `path` lies in, by names, as moby looks (checkIfPathIsInAVolume). */

@@ -83,6 +83,8 @@ export function defineFiles(isolation: 'process' | 'vm'): void {
       expect(await put('warm', '/t', tar([{ name: '../../etc/evil', content: 'x' }]))).toMatchObject({ status: 400, message: '"../../etc/evil" is outside of "/t"' })
       expect(await put('warm', '/t', tar([{ name: 'sub', content: 'x' }]), '&noOverwriteDirNonDir=1')).toMatchObject({ status: 400 })
       expect(await put('warm', '/t', tar([{ name: 'a/', type: 'dir' }]), '&noOverwriteDirNonDir=1')).toMatchObject({ status: 400 })
+      expect(await put('warm', '/t', tar([{ name: 'h', type: 'hardlink', link: 'missing' }]))).toMatchObject({ status: 400, message: 'link h: No such file or directory' })
+      expect(await put('warm', '/etc', tar([{ name: 'hosts', content: 'mounted' }]))).toMatchObject({ status: 400 })
       expect(await put('warm', '/t', Buffer.from('BZh91AY&SY0000'))).toMatchObject({ status: 400 })
       expect(await put('warm', '/t', gzipSync(tar([{ name: 'zipped', content: 'from gzip\n' }])))).toMatchObject({ status: 200 })
       expect(await ok('exec', 'warm', 'cat', '/t/zipped')).toBe('from gzip')
