@@ -2,4 +2,4 @@
 import { Dockerd } from './lib/dockerd.js'
 import { defineConformance } from './suite.js'
 
-await defineConformance('dockerd', () => Dockerd.start())
+await defineConformance('dockerd', () => Dockerd.start(), { sideBySide: false })

@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { exec } from '../lib/daemon.js'
 import { busyboxRoot, dockerArchive, testImage } from '../lib/image.js'
@@ -22,44 +23,52 @@ const wanted = new RegExp(process.env.CONFORMANCE ?? '')
 
 /**
  * The public behaviour of dockerode and docker-py against one daemon, black-box. Each check is a test; where {@link differences} says that it turns out otherwise here, it
- * has to: a difference that is gone fails as a new one does.
+ * has to: a difference that is gone fails as a new one does. `sideBySide`: docker-py gets a daemon of its own and runs at the same time.
  */
-export async function defineConformance(on: On, start: () => Promise<Daemon>): Promise<void> {
+export async function defineConformance(on: On, start: () => Promise<Daemon>, options: { sideBySide: boolean }): Promise<void> {
   const python = (await pythonChecks()).map((name) => `docker-py ${name}`).filter((name) => wanted.test(name))
   const node = checks.map((check) => ({ ...check, name: `dockerode ${check.name}` })).filter(({ name }) => wanted.test(name))
   const names = new Set([...(await pythonChecks()).map((name) => `docker-py ${name}`), ...checks.map(({ name }) => `dockerode ${name}`)])
-  let daemon: Daemon | undefined
+  const daemons: Daemon[] = []
   let registry: TestRegistry | undefined
   let target: Target
   let run: PythonRun | undefined
+  const pattern = process.env.CONFORMANCE?.replace(/^\^?docker-py ?/, '')
 
   beforeAll(async () => {
     registry = await startRegistry()
-    daemon = await start()
+    daemons.push(await start())
+    if (options.sideBySide && python.length > 0 && node.length > 0) daemons.push(await start())
     const scratch = await mkdtemp(join(tmpdir(), 'conformance-'))
     try {
       const root = join(scratch, 'root')
       await mkdir(root)
       await busyboxRoot(root)
       await dockerArchive(root, testImage, join(scratch, 'image.tar'))
-      await daemon.ok('load', '-q', '-i', join(scratch, 'image.tar'))
+      for (const daemon of daemons) await daemon.ok('load', '-q', '-i', join(scratch, 'image.tar'))
       const pushed = await exec('skopeo', ['copy', '-q', '--dest-tls-verify=false', `docker-archive:${join(scratch, 'image.tar')}`, `docker://${registry.host}/${remote}:1`])
       if (pushed.code !== 0) throw new Error(pushed.stderr)
     } finally {
       await rm(scratch, { recursive: true, force: true })
     }
-    target = { socket: daemon.socket, registry: registry.host, remote }
+    target = { socket: daemons[0]!.socket, registry: registry.host, remote }
+    if (daemons.length > 1) run = new PythonRun({ ...target, socket: daemons[1]!.socket }, pattern)
   })
 
   afterAll(async () => {
     run?.end()
-    if (daemon) {
+    for (const daemon of daemons) {
       await Context.endShared(daemon.socket)
       const left = await daemon.ok('ps', '-aq', '--filter', 'label=shared=yes')
       for (const id of left.split('\n').filter((line) => line !== '')) await daemon.ok('rm', '-fv', id).catch(() => undefined)
     }
-    await daemon?.destroy()
+    for (const daemon of daemons) await daemon.destroy()
     await registry?.stop()
+  })
+
+  it("names each of Hull's differences in docs/docker-api.md", () => {
+    const docs = readFileSync(resolve(import.meta.dirname, '../../docs/docker-api.md'), 'utf8')
+    expect(differences.filter((difference) => !difference.on.includes('dockerd') && !docs.includes(difference.reason)).map(({ reason }) => reason)).toEqual([])
   })
 
   it('has a reason for each difference, of a check that there is', () => {
@@ -86,11 +95,11 @@ export async function defineConformance(on: On, start: () => Promise<Daemon>): P
       }))
   }
 
-  // One process runs them all, one after the other; each test waits for its own.
+  // One process runs them all, one after the other; each test waits for its own. It may have to wait long when the others were quicker.
   for (const name of python) {
-    it(name, () =>
+    it(name, { timeout: 600_000 }, () =>
       judged(name, () => {
-        run ??= new PythonRun(target, process.env.CONFORMANCE?.replace(/^docker-py /, ''))
+        run ??= new PythonRun(target, pattern)
         return run.result(name.replace(/^docker-py /, ''))
       }))
   }
