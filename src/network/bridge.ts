@@ -240,7 +240,7 @@ export class BridgeNetwork implements NetworkManager {
     this.#nameServers.delete(segment.id)
     await names?.server.close()
     await this.#rewrite()
-    if (this.#isCustom(segment)) await this.#nft.command(await removeRules(await listChains(), this.#names, segment.bridge))
+    await this.#nft.command(await removeRules(await listChains(), this.#names, segment.bridge))
     if (await isOurBridge(segment.bridge)) await deleteLinkAsync(segment.bridge)
   }
 
@@ -609,7 +609,11 @@ export class BridgeNetwork implements NetworkManager {
     return {
       mark: this.#names.mark, bridge: this.#names.bridge, userPrefix: this.#names.userPrefix,
       custom: segments.filter((segment) => this.#isCustom(segment)).map((segment) => segment.bridge),
-      ipv6: this.#hasIPv6, nameServers: segments.some((segment) => segment.hasNames),
+      ipv6: this.#hasIPv6,
+      nameServers: segments.flatMap((segment) => {
+        const names = this.#nameServers.get(segment.id)
+        return names ? [{ bridge: segment.bridge, ...names.ports }] : []
+      }),
     }
   }
 
@@ -634,7 +638,7 @@ export class BridgeNetwork implements NetworkManager {
     }
     const names = this.#bridgeNames()
     await this.#nft.command(await missingRules(chains, names))
-    this.#foreignWarnings = foreignWarnings(chains, names.nameServers)
+    this.#foreignWarnings = foreignWarnings(chains, names.nameServers.length > 0)
   }
 
   #isWhole(chains: readonly Chain[]): boolean {

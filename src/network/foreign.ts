@@ -50,7 +50,7 @@ export function foreignWarnings(chains: readonly Chain[], nameServers = false): 
   const warnings: string[] = []
   for (const chain of chains) {
     if (chain.hook === 'input' && chain.policy === 'drop' && !(chain.table === 'filter' && chain.name === 'INPUT' && chain.family === 'ip') && chain.family !== 'ip6' && nameServers) {
-      warnings.push(`the nftables chain ${chain.family} ${chain.table} ${chain.name} drops input that it does not accept: accept DNS (port 53 by conntrack's original destination) from the bridges there`)
+      warnings.push(`the nftables chain ${chain.family} ${chain.table} ${chain.name} drops input that it does not accept: accept there what comes from the bridges to ports 20000-31999, where the networks' name servers are`)
     }
     if (chain.hook !== 'forward' || (chain.table === 'filter' && chain.name === 'FORWARD' && chain.family !== 'inet')) continue
     const name = `${chain.family} ${chain.table} ${chain.name}`
@@ -74,9 +74,10 @@ export interface BridgeNames {
   userPrefix: string
   /** User networks whose bridge was named by the user. */
   custom: readonly string[]
-  /** Whether there are networks with IPv6, and any with a name server. */
+  /** Whether there are networks with IPv6. */
   ipv6: boolean
-  nameServers: boolean
+  /** Where the user networks' name servers listen. */
+  nameServers: readonly { bridge: string; udp: number; tcp: number }[]
 }
 
 function rulesFor(family: 'ip' | 'ip6', names: BridgeNames): ForeignRule[] {
@@ -90,7 +91,7 @@ function rulesFor(family: 'ip' | 'ip6', names: BridgeNames): ForeignRule[] {
       ? [rule('insert', `${names.mark} within`, `iifname "${names.bridge}" oifname "${names.bridge}"`)]
       : [rule('insert', `${names.mark} to`, `oifname "${names.bridge}"`), rule('add', `${names.mark} from`, `iifname "${names.bridge}"`)]
   if (family === 'ip6' && !names.ipv6) return own
-  const others = names.nameServers ? [`${names.userPrefix}*`, ...names.custom] : []
+  const others = names.nameServers.length > 0 ? [`${names.userPrefix}*`, ...names.custom] : []
   return [
     ...own,
     ...others.flatMap((bridge) => [rule('insert', `${names.mark} to ${bridge}`, `oifname "${bridge}"`), rule('add', `${names.mark} from ${bridge}`, `iifname "${bridge}"`)]),
@@ -99,11 +100,11 @@ function rulesFor(family: 'ip' | 'ip6', names: BridgeNames): ForeignRule[] {
 
 /** Containers ask the name server on their gateway: that is input, which a host's firewall may drop. */
 function inputRules(names: BridgeNames): ForeignRule[] {
-  if (!names.nameServers) return []
-  return [`${names.userPrefix}*`, ...names.custom].flatMap((bridge) =>
-    ['udp', 'tcp'].map((protocol) => {
-      const comment = `${names.mark} names ${protocol} ${bridge}`
-      return { comment, command: `insert rule ip filter INPUT iifname "${bridge}" meta l4proto ${protocol} ct original proto-dst 53 counter accept comment "${comment}"` }
+  // By the port behind the port: iptables must still be able to show its chain, and it knows no expression for the destination before NAT.
+  return names.nameServers.flatMap(({ bridge, udp, tcp }) =>
+    ([['udp', udp], ['tcp', tcp]] as const).map(([protocol, port]) => {
+      const comment = `${names.mark} names ${protocol} ${port} ${bridge}`
+      return { comment, command: `insert rule ip filter INPUT iifname "${bridge}" ${protocol} dport ${port} counter accept comment "${comment}"` }
     }),
   )
 }

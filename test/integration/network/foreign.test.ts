@@ -11,8 +11,8 @@ const enter = `set -e
 mkdir -p "$1"; mount --rbind /sys/fs/cgroup "$1"; mount -t sysfs sysfs /sys; mount --move "$1" /sys/fs/cgroup; rmdir "$1"
 shift; exec "$@"`
 
-async function seenIn(program: string, netfilter: '0' | '1'): Promise<Record<string, unknown>> {
-  const fixture = join(import.meta.dirname, 'foreign.fixture.ts')
+async function seenIn(program: string, netfilter: '0' | '1', file = 'foreign.fixture.ts'): Promise<Record<string, unknown>> {
+  const fixture = join(import.meta.dirname, file)
   const args = ['--net', '--mount', '--propagation', 'private', 'sh', '-c', enter, 'sh', `/tmp/hull-foreign-${process.pid}`, process.execPath, '--import', 'tsx', fixture, program, netfilter]
   const result = await run('unshare', args, { timeoutMs: 100_000 })
   if (result.code !== 0) throw new Error(`fixture: ${result.code ?? result.signal}: ${result.stderr}`)
@@ -50,4 +50,12 @@ test.each(['1', '0'] as const)('FORWARD policy DROP, bridge netfilter %s: our ru
 
 test.skipIf(!dockerd)('a real dockerd beside us', async () => {
   expectAll(await seenIn(dockerd!, '1'), '1')
+})
+
+test('INPUT policy DROP, as ufw sets it: containers of user-defined networks still reach their name server, and the rules for that go again', async () => {
+  const seen = await seenIn('', '1', 'input.fixture.ts')
+  expect(seen['names']).toEqual([true, true])
+  expect((seen['input'] as string[]).filter((rule) => rule.includes('hull:'))).toHaveLength(4)
+  expect(seen['custom']).toEqual([])
+  expect(seen['after']).toEqual(seen['before'])
 })
