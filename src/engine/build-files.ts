@@ -3,7 +3,7 @@ import { closeSync, createReadStream, readSync } from 'node:fs'
 import { lstat, readdir, readlink } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import type { Readable } from 'node:stream'
-import { badRequest, HullError } from '../base/errors.js'
+import { badRequest, codeOf, HullError, messageOf } from '../base/errors.js'
 import { tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
 import { openFileInRoot, statInRoot } from '../host/paths.js'
 
@@ -49,7 +49,7 @@ export class BuildTree {
   async match(source: string): Promise<string[]> {
     const path = contextPath(source)
     if (!/[*?[]/.test(path)) {
-      if (path !== '' && statInRoot(this.root, path) === undefined) throw badRequest(notFoundText(source))
+      if (path !== '' && !this.exists(path)) throw badRequest(notFoundText(source))
       return [path]
     }
     const parts = path.split('/')
@@ -64,6 +64,15 @@ export class BuildTree {
     }
     if (found.length === 0) throw badRequest(notFoundText(source))
     return found.sort()
+  }
+
+  private exists(path: string): boolean {
+    try {
+      return statInRoot(this.root, path) !== undefined
+    } catch (error) {
+      if (codeOf(error) === 'ELOOP' || codeOf(error) === 'ENAMETOOLONG') throw badRequest(messageOf(error), error)
+      throw error
+    }
   }
 
   private async names(directory: string): Promise<string[]> {
