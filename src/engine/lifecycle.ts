@@ -163,12 +163,11 @@ export class Lifecycle {
   }
 
   async #release(container: Container, sandbox: Sandbox | undefined): Promise<void> {
-    try {
-      await sandbox?.destroy()
-    } catch (error) {
-      log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })
-    }
-    await this.connections.release(container.record)
+    // Side by side: neither needs the other, and who waits for a `docker run --rm` waits for both.
+    await Promise.all([
+      sandbox?.destroy().catch((error: unknown) => log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })),
+      this.connections.release(container.record),
+    ])
     try {
       await this.parts.volumes.release(container.record)
     } catch (error) {

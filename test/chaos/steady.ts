@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import type { TestDaemon } from '../lib/daemon.js'
 import { until } from '../lib/daemon.js'
@@ -56,6 +57,13 @@ export class Steady {
     for (const name of this.names) this.first.set(name, (await inspect(this.daemon, name))!)
   }
 
+  /** The log file's own lines around a number: was it lost by the writer or by the reader? */
+  private async around(id: string, number: number): Promise<string> {
+    const lines = (await readFile(`${this.daemon.dataRoot}/containers/${id}/container.log`, 'utf8')).split('\n')
+    const at = lines.findIndex((line) => line.endsWith(` n ${number}`))
+    return lines.slice(Math.max(0, at - 2), at + 5).join('\n')
+  }
+
   /** After a restart of the daemon: the same processes still run, have lost no line, answer on the same ports; the restart policy goes on. */
   async check(): Promise<void> {
     for (const name of this.names) {
@@ -70,7 +78,7 @@ export class Steady {
       await until(`${name} answers on port ${port}`, async () => (await said(port)) === 'served\n', 20_000)
       const numbers = [...(await this.daemon.ok('logs', name)).matchAll(/^n (\d+)$/gm)].map((match) => Number(match[1]))
       const wrong = numbers.findIndex((number, index) => number !== index + 1)
-      if (wrong >= 0 || numbers.length === 0) throw new Error(`${name}: line ${wrong + 1} of its log is ${numbers[wrong]}`)
+      if (wrong >= 0 || numbers.length === 0) throw new Error(`${name}: line ${wrong + 1} of its log is ${numbers[wrong]}; the file has\n${await this.around(before.Id, wrong)}`)
     }
     await until('the restart policy goes on', async () => {
       const flapping = await inspect(this.daemon, 'flapping')
