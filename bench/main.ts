@@ -86,7 +86,7 @@ try {
     }
     left = Math.max(0, left - (performance.now() - start))
   }
-  await writeReport(file, await head(bench, notes), sections, wanted.length < Object.keys(parts).length)
+  await writeReport(file, await head(bench, notes), sections)
   console.log(`written: ${file}`)
 } finally {
   await bench.stop()
