@@ -203,7 +203,7 @@ cases<[string, object, number, RegExp]>('containers', 'refused', [
   ['a bind with an unknown mode', 'create', { Image: testImage, HostConfig: { Binds: ['/tmp:/x:nosuch'] } }, 400, /invalid mode: nosuch/],
   ['a health check interval below a millisecond', 'create', { Image: testImage, Healthcheck: { Test: ['CMD', 'true'], Interval: 1000 } }, 400, /Interval in Healthcheck cannot be less than 1ms/],
   ['an environment variable without a name', 'create', { Image: testImage, Env: ['=x'] }, 400, /invalid environment variable: =x/],
-  ['a device that is not there', 'start', { Image: testImage, Cmd: ['true'], HostConfig: { Devices: [{ PathOnHost: '/dev/nosuch', PathInContainer: '/dev/x', CgroupPermissions: 'rwm' }] } }, 500, /\/dev\/nosuch/],
+  ['a device that is not there', 'start', { Image: testImage, Cmd: ['true'], HostConfig: { Devices: [{ PathOnHost: '/dev/nosuch', PathInContainer: '/dev/x', CgroupPermissions: 'rwm' }] } }, 400, /\/dev\/nosuch/],
 ], async (c, verb, body, status, words) => {
   const made = c.docker.createContainer(body).then(async (container) => {
     c.later(() => container.remove({ force: true }))
