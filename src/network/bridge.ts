@@ -159,6 +159,7 @@ export class BridgeNetwork implements NetworkManager {
       new Set(active.map((endpoint) => endpoint.containerId)),
       new Set(active.flatMap(({ link }) => (link === undefined ? [] : [this.#names.vethPrefix + link, this.#names.sourcePrefix + link]))),
     )
+    for (const endpoint of active) await this.#repairTap(endpoint)
     this.#startWarnings = warnings
     await this.#reassert()
     this.#timer = setInterval(() => void this.#reassert(), reassertEveryMs).unref()
@@ -383,6 +384,14 @@ export class BridgeNetwork implements NetworkManager {
       throw internal(`cannot connect the tap of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
     }
     return { tapFd, name }
+  }
+
+  /** A daemon that died while it went from one network behind a tap to several may have left an endpoint without a port on its bridge. */
+  async #repairTap(endpoint: Endpoint): Promise<void> {
+    const tap = await linkInfo(tapName(this.#names, endpoint.containerId))
+    if (!tap || tap.bridge !== undefined || !this.#entries.has(keyOf(endpoint))) return
+    if (endpoint.link !== undefined && (await linkInfo(this.#names.sourcePrefix + endpoint.link))) return
+    await this.#makeSourcePort(endpoint, tap.name).catch((error: unknown) => log.error('network: cannot repair a tap', { id: endpoint.containerId, error }))
   }
 
   async #makeSourcePort(endpoint: Endpoint, tap: string): Promise<void> {

@@ -5,9 +5,9 @@ import { closeSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { run, runOk } from '../../../src/base/run.js'
-import { createVeth, deleteLink, linkInfo, listLinks } from '../../../src/host/link.js'
+import { createVeth, deleteLink, linkInfo, listLinks, removeBridgePort } from '../../../src/host/link.js'
 import { configureInterface, createNetns, deleteNetns } from '../../../src/host/netns.js'
-import type { BridgeNetwork } from '../../../src/network/bridge.js'
+import { BridgeNetwork } from '../../../src/network/bridge.js'
 import { namesOf } from '../../../src/network/names.js'
 import type { Endpoint, NetworkSpec } from '../../../src/network/types.js'
 import { callFrom, elements, inNetns, Scope } from './lib.js'
@@ -228,6 +228,22 @@ while True:
     expect(await callFrom(netns, 'tcp', inA.endpoint.address, 80)).toBe('')
     expect(await callFrom(netns, 'tcp', inB.endpoint.address, 80)).toBe(`b ${second.address} hi`)
     expect(await listLinks(namesOf(bridge).sourcePrefix)).toHaveLength(1)
+  })
+
+  test('a daemon that died between one network and several left a tap without a bridge: the next one gives it its ports', async () => {
+    const network = await scope.network(bridge, bip)
+    await network.start([])
+    const specs = [await make(network, 'a', '10.214.6.0/24'), await make(network, 'b', '10.214.7.0/24')]
+    const ends = [await network.allocate('machine', { networkId: idOf('a'), ports: [], interfaceName: 'eth0' }), await network.allocate('machine', { networkId: idOf('b'), ports: [], interfaceName: 'eth1' })]
+    const { tapFd, name } = await network.connectTap(ends[0]!)
+    scope.onEnd(() => closeSync(tapFd))
+    await network.stop(false)
+    removeBridgePort(name)
+    const next = new BridgeNetwork(network.options)
+    scope.onEnd(() => next.stop(true))
+    await next.start(ends, specs)
+    for (const [i, end] of ends.entries()) expect((await linkInfo(namesOf(bridge).sourcePrefix + end.link!))?.bridge).toBe(specs[i]!.bridge)
+    await next.release('machine')
   })
 
   test('a second network that cannot be attached leaves the first as it was', async () => {
