@@ -33,8 +33,8 @@ function said(port: number): Promise<string> {
   })
 }
 
-/** Writes numbered lines for ever, and serves a word on port 80. */
-const workload = '(while :; do echo served | nc -l -p 80; done) & i=0; while :; do i=$((i+1)); echo n $i; sleep 0.1; done'
+/** Writes numbered lines for ever, and serves a word on port 80. What a stranger sends to the port must not come into the log. */
+const workload = '(while :; do echo served | nc -l -p 80 > /dev/null; done) & i=0; while :; do i=$((i+1)); echo n $i; sleep 0.1; done'
 
 /** Workloads that no kill of the daemon may disturb: one that writes and serves for each isolation, and one that its restart policy brings back all the time. */
 export class Steady {
