@@ -285,8 +285,15 @@ export class Lifecycle {
     // A frozen process sees signals when it is thawed: those that are to end it thaw it, as in Docker; others wait.
     if (record.state.status === 'paused' && ending) await this.unpause(container)
     if (ending) await this.#markStopped(container)
+    // It may have ended by itself before it was marked, and wait for its next life now.
+    if (ending && (await this.#cancelRestart(container, false))) return
     const { ended } = container
     const there = await sandbox.signal(signal)
+    if (!there && signal === SIGKILL) {
+      // It has ended in this very moment: what was asked for has come about (moby killPossiblyDeadProcess).
+      await Promise.race([ended, delay(10_000)])
+      return
+    }
     if (!there) throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
     this.announce(container, 'kill', { signal: String(signal) })
     if (signal === SIGKILL) await Promise.race([ended, delay(10_000)])
