@@ -152,6 +152,7 @@ export function makeRequest(random: Random, world: World, endpoints: readonly st
   }
   if (endpoint === 'POST /containers/create' && random.one(2)) query.push(['name', `f${random.below(8)}`])
   if (/\/logs$|\/attach$/.test(pattern)) query.push(['stdout', '1'])
+  if (registry) query.splice(0, query.length, ...query.filter(([key]) => !['term', 'fromImage', 'fromSrc', 'repo', 'tag'].includes(key)))
   if (pattern === '/images/create') query.unshift(random.one(2) ? ['fromImage', `127.0.0.1:1/${random.pick(['a', 'A', 'a/b'])}`] : ['fromSrc', '-'])
   if (pattern === '/images/search') query.unshift(['term', '127.0.0.1:1/x'])
   if (pattern === '/events' && !random.one(4)) query.push(['until', '1'])
@@ -162,7 +163,7 @@ export function makeRequest(random: Random, world: World, endpoints: readonly st
   const headers: Record<string, string> = {}
   let body: Buffer | undefined
   if (['POST', 'PUT', 'PATCH', 'DELETE'].includes(method) && !(method === 'DELETE' && random.one(2))) {
-    const archive = /archive$|load$|build$/.test(pattern) || safe.some(([key, value]) => key === 'fromSrc' && value === '-')
+    const archive = /archive$|load$|build$/.test(pattern) || (pattern === '/images/create' && safe.some(([key, value]) => key === 'fromSrc' && value === '-'))
     if (archive) {
       body = random.pick(archives)
       headers['content-type'] = random.pick(['application/x-tar', 'application/json', ''])
@@ -181,7 +182,7 @@ export function makeRequest(random: Random, world: World, endpoints: readonly st
   if (random.one(20)) Object.assign(headers, { connection: 'Upgrade', upgrade: random.pick(['tcp', 'h2c', 'websocket']) })
   if (random.one(30)) headers.expect = '100-continue'
   if (random.one(30)) path = path.replace('/', random.pick(['//', '/./', '/%2e/', '/%', '/%zz/']))
-  const search = safe.map(([key, value]) => `${encodeURIComponent(key)}=${random.one(30) ? '%' : encodeURIComponent(value)}`).join('&')
+  const search = safe.map(([key, value]) => `${encodeURIComponent(key)}=${!registry && random.one(30) ? '%' : encodeURIComponent(value)}`).join('&')
   // Raw bytes in a URL are Node's to refuse, on the client's side already.
   const url = `${version}${path}${search === '' ? '' : `?${search}`}`.replace(/[^\x21-\x7e]/g, '')
   const endless = /\/(events|logs|attach|stats|wait|session|grpc)$|^\/exec\/.*\/start$/.test(pattern) || headers.upgrade !== undefined
