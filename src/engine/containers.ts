@@ -109,24 +109,26 @@ export class Containers implements ContainerEngine {
     this.lifecycle.connections.resolve(record, request)
     await checkSources(record.mounts)
     record.name = parts.registry.names.take(request.name, id)
-    try {
-      // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image.
-      const container = this.options.makeContainer(record)
-      const root = await parts.images.rootfs(image.id)
-      const spec = await workloadSpec(record, root, parts.paths, await this.lifecycle.connections.place(record, false))
-      record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig, isolation), ...architectureWarning(image, request.platform)]
-      await parts.store.create(record, !request.hostConfig.AutoRemove)
-      // From here on the registry says who uses what. After a crash the start makes what is missing.
-      await parts.volumes.provide(record, root.layers)
-      this.lifecycle.announce(container, 'create')
-    } catch (error) {
-      await parts.volumes.removeAnonymous(record)
-      await parts.store.remove(id)
-      const container = parts.registry.all().find((known) => known.id === id)
-      if (container) parts.registry.delete(container)
-      else parts.registry.names.free(record.name, id)
-      throw error
-    }
+    // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image. So the container is
+    // listed before it is on the disk, and a client that sees it there and removes or starts it waits until it is.
+    const container = this.options.makeContainer(record)
+    await this.lifecycle.exclusive(container, async () => {
+      try {
+        const root = await parts.images.rootfs(image.id)
+        const spec = await workloadSpec(record, root, parts.paths, await this.lifecycle.connections.place(record, false))
+        record.warnings = [...(await driver.validate(spec)), ...ignoredWarnings(request.hostConfig, isolation), ...architectureWarning(image, request.platform)]
+        await parts.store.create(record, !request.hostConfig.AutoRemove)
+        // From here on the registry says who uses what. After a crash the start makes what is missing.
+        await parts.volumes.provide(record, root.layers)
+        this.lifecycle.announce(container, 'create')
+      } catch (error) {
+        record.state.status = 'dead' // for whoever waits
+        await parts.volumes.removeAnonymous(record)
+        await parts.store.remove(id)
+        parts.registry.delete(container)
+        throw error
+      }
+    })
     return { id, warnings: record.warnings }
   }
 

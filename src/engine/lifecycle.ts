@@ -65,11 +65,6 @@ export class Lifecycle {
     )
   }
 
-  /** Runs a step on one container when no other does. */
-  locked<T>(container: Container, step: () => Promise<T>): Promise<T> {
-    return this.#lock.run(container.id, step)
-  }
-
   // events -------------------------------------------------------------------------------------------------
 
   announce(container: Container, action: string, attributes: Record<string, string> = {}): void {

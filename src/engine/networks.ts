@@ -143,13 +143,13 @@ export class Networks implements NetworkEngine {
   async connect(reference: string, containerReference: string, endpoint: EndpointRequest): Promise<void> {
     const container = this.parts.registry.get(containerReference)
     const network = this.parts.directory.find(reference)
-    await this.lifecycle.locked(container, () => this.lifecycle.connections.connect(container, network, endpoint))
+    await this.lifecycle.exclusive(container, () => this.lifecycle.connections.connect(container, network, endpoint))
   }
 
   async disconnect(reference: string, containerReference: string): Promise<void> {
     const network = this.parts.directory.find(reference)
     const container = this.parts.registry.get(containerReference)
-    await this.lifecycle.locked(container, () => this.lifecycle.connections.disconnect(container, network))
+    await this.lifecycle.exclusive(container, () => this.lifecycle.connections.disconnect(container, network))
   }
 
   prune(filters: Filters<'until' | 'label' | 'label!'>): Promise<{ deleted: string[] }> {

@@ -63,6 +63,17 @@ describe('requests that cannot be', () => {
         await daemon.ok('rm', 'taken')
       })
 
+      it('a removal in the middle of the creation waits for it', async () => {
+        for (let round = 0; round < 10; round++) {
+          const created = create({ HostConfig: { Isolation: isolation } }, 'hasty')
+          let removed = 404
+          while (removed === 404) removed = (await daemon.api('DELETE', '/containers/hasty')).status
+          expect([(await created).status, removed]).toEqual([201, 204])
+        }
+        expect(await daemon.ok('ps', '-aq')).toBe('')
+        expect(await readdir(join(daemon.dataRoot, 'containers'))).toEqual([])
+      })
+
       it('memory under the minimum: 400', async () => {
         const answer = await create({ HostConfig: { Isolation: isolation, Memory: 1024 * 1024 } })
         expect(answer.status).toBe(400)

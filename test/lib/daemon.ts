@@ -1,11 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 const root = resolve(import.meta.dirname, '../..')
+/**
+ * What a daemon found out about KVM, handed to the next: where KVM hangs, each would wait ten seconds for it. The answer names the host's boot, kernel, QEMU and guest
+ * build: a daemon for which one of them differs asks anew.
+ */
+const knownAccelerator = join(root, 'build/test-accelerator.json')
 
 /** What a finished command said. */
 export interface Said {
@@ -81,8 +86,14 @@ export class TestDaemon {
     const directory = await mkdtemp(join(tmpdir(), 'hull-'))
     await chmod(directory, 0o711) // a remapped container's root passes through
     const daemon = new TestDaemon(directory, flags)
+    await mkdir(daemon.#vmDirectory, { recursive: true, mode: 0o711 })
+    await copyFile(knownAccelerator, join(daemon.#vmDirectory, 'accelerator.json')).catch(() => {})
     await daemon.up()
     return daemon
+  }
+
+  get #vmDirectory(): string {
+    return join(this.dataRoot, 'vm')
   }
 
   /** Starts the daemon process and waits until it answers. */
@@ -117,6 +128,7 @@ export class TestDaemon {
     const rows = list ? (JSON.parse(list.body) as { Id: string }[]) : []
     await Promise.all(rows.map((row) => this.api('DELETE', `/containers/${row.Id}?force=1`)))
     await this.down('SIGTERM')
+    await copyFile(join(this.#vmDirectory, 'accelerator.json'), knownAccelerator).catch(() => {}) // none: it ran no VM
     await exec(join(root, 'bin/hull'), ['daemon', '--data-root', this.dataRoot, '--exec-root', this.execRoot, ...this.flags, '--cleanup'])
     await rm(this.directory, { recursive: true, force: true })
   }

@@ -46,7 +46,8 @@ export async function bootGuest(parts: VmParts, accelerator: Accelerator, timeou
   })
   return new Promise<BootResult>((resolve) => {
     // Node makes 'pipe' a connected pair of stream sockets: just what a QEMU chardev by descriptor wants.
-    const child = spawn(parts.qemu, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin' } })
+    // It dies with us (setpriv(1), PR_SET_PDEATHSIG): a guest that hangs on a bad KVM would otherwise outlive a daemon that is killed meanwhile.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', parts.qemu, ...args], { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin' } })
     let words = ''
     let result: BootResult | undefined
     const decide = (decided: BootResult) => {
