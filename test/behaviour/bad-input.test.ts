@@ -101,9 +101,9 @@ describe('requests that cannot be', () => {
       })
 
       it('an option that Hull does not have is refused by name', async () => {
-        const answer = await create({ HostConfig: { Isolation: isolation, PidMode: 'host' } })
+        const answer = await create({ HostConfig: { Isolation: isolation, StorageOpt: { size: '1G' } } })
         expect(answer.status).toBe(501)
-        expect(message(answer.body)).toContain('--pid host')
+        expect(message(answer.body)).toContain('--storage-opt')
       })
 
       it('an unknown security option: 400', async () => {
