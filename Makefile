@@ -9,6 +9,7 @@
 #   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
+#   make conformance  all checks of Docker's own clients against Hull (make test runs a quarter of those in VMs)
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
@@ -31,7 +32,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance-dockerd fuzz-api setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd fuzz-api setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -72,7 +73,7 @@ lint: $(NPM_STAMP)
 
 test: setup-test
 	@$(MAKE) lint
-	@scripts/test unit integration behaviour conformance
+	@CONFORMANCE_VM_SHARE=4 scripts/test unit integration behaviour conformance
 
 test-unit: $(NPM_STAMP) native
 	@scripts/test unit
@@ -89,6 +90,9 @@ bench: setup-test
 
 bench-peers:
 	@scripts/bench-peers
+
+conformance: setup-test
+	@scripts/test conformance
 
 # dockerd makes a bridge and rules that the machine's others would feel: it gets a network namespace of its own, and the clients with it.
 conformance-dockerd: setup-test
