@@ -37,6 +37,5 @@ export const differences: readonly Difference[] = [
 
   { check: 'docker-py options/network_host_is_the_hosts', on: ['vm'], reason: '`--network host` and `--network container:ID` are 400 in a VM, which has a network stack of its own.' },
   { check: 'docker-py options/network_of_another_container', on: ['vm'], reason: '`--network host` and `--network container:ID` are 400 in a VM, which has a network stack of its own.' },
-  { check: 'dockerode containers/refused: a device that is not there', on: ['vm'], reason: '`--device` is 400 in a VM, whatever the device: the host\'s devices are not the guest\'s.' },
   { check: 'docker-py options/inspected:runtime', on: ['vm'], reason: '`HostConfig.Runtime` is empty in the inspection of a VM: there is no OCI runtime to choose.' },
 ]

@@ -232,14 +232,14 @@ describe('from a registry that misbehaves', () => {
 
   it('a layer whose content is another than the image says, one that is no tar, one that climbs out: nothing left', async () => {
     const good = layer([{ name: 'a', content: 'a' }])
-    const cases: [FixtureImage, RegExp][] = [
-      [image([good, { ...layer([{ name: 'b', content: 'b' }]), diffId: sha256('other') }]), /is corrupt: its content is/],
-      [image([good, layer(Buffer.from('no tar at all'.repeat(100)))]), /failed to register layer: not a/],
-      [image([good, layer([{ name: '../../../../etc/evil', content: '' }])]), /failed to register layer: archive entry/],
+    const cases: [FixtureImage, number, RegExp][] = [
+      [image([good, { ...layer([{ name: 'b', content: 'b' }]), diffId: sha256('other') }]), 500, /is corrupt: its content is/],
+      [image([good, layer(Buffer.from('no tar at all'.repeat(100)))]), 400, /failed to register layer: not a/],
+      [image([good, layer([{ name: '../../../../etc/evil', content: '' }])]), 400, /failed to register layer: archive entry/],
     ]
-    for (const [bad, message] of cases) {
+    for (const [bad, statusCode, message] of cases) {
       registry.add('bad', '1', bad)
-      await expect(pull(`${registry.host}/bad:1`)).rejects.toMatchObject({ statusCode: 500, message: expect.stringMatching(message) as unknown })
+      await expect(pull(`${registry.host}/bad:1`)).rejects.toMatchObject({ statusCode, message: expect.stringMatching(message) as unknown })
       expect(await h.files()).toEqual([])
     }
   })

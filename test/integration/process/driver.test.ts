@@ -242,7 +242,7 @@ describe('a container', () => {
   })
 
   it('leaves nothing when it cannot be started', async () => {
-    for (const [args, extra] of [[['nope'], {}], [['true'], { mounts: [{ type: 'bind', source: '/no/such/source', target: '/x', readOnly: false, options: [] }] }], [['true'], { sysctls: { 'kernel.no_such': '1' } }]] as [string[], Partial<WorkloadSpec>][]) {
+    for (const [args, extra] of [[['nope'], {}], [['true'], { mounts: [{ type: 'bind', source: '/no/such/source', target: '/x', readOnly: false, options: [] }] }], [['true'], { sysctls: { 'net.ipv4.no_such': '1' } }]] as [string[], Partial<WorkloadSpec>][]) {
       const spec = workload(fixture, args, extra)
       await expect(driver.create(spec, {})).rejects.toThrow(/OCI runtime create failed/)
       await driver.removeState(spec)
