@@ -237,8 +237,8 @@ describe('a container behind a virtual machine', () => {
     const refused: [Partial<WorkloadSpec>, RegExp][] = [
       [{ network: { mode: 'host' } }, /--network host/],
       [{ runtime: 'runc' }, /--runtime runc/],
-      [{ mounts: [{ type: 'bind', source: '/', target: '/x', readOnly: false, options: [] }] }, /bind mounts/],
-      [{ mounts: [{ type: 'volume', source: '/v', target: '/x', readOnly: false, options: [] }] }, /volume mounts/],
+      [{ mounts: [{ type: 'bind', source: '/', target: '/x', readOnly: false, options: ['rshared'] }] }, /cannot be rshared/],
+      [{ mounts: [{ type: 'bind', source: '/', target: '/proc/x', readOnly: false, options: [] }] }, /inside \/proc/],
       [{ seccomp: '{}' }, /seccomp/],
       [{ resources: { ...lab.spec([]).resources, cpusetCpus: 'x' } }, /cpuset/],
     ]
