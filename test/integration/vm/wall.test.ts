@@ -162,7 +162,7 @@ describe('the wall around a virtual machine', () => {
     await mkdir(join(directory, 'jail-0123456789abcdef01234567/lib'), { recursive: true })
     await mkdir(join(directory, 'tmp-0123456789ab'))
     await driver.collectGarbage()
-    const left = (await readdir(directory)).filter((entry) => entry !== 'accelerator.json')
+    const left = (await readdir(directory)).filter((entry) => entry !== 'accelerator.json' && !entry.startsWith('files-')) // the file server's root is in use too
     expect(left).toHaveLength(1)
     expect((await readFile(join(directory, left[0]!, 'vmlinux'))).length).toBeGreaterThan(1 << 20)
   })
