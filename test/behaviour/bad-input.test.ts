@@ -3,9 +3,9 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exec, sleep, TestDaemon } from '../lib/daemon.js'
+import { exec, TestDaemon } from '../lib/daemon.js'
 import { buildTestImage, busyboxRoot, dockerArchive, testImage } from '../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 
 let daemon: TestDaemon
 let before: Snapshot
@@ -21,13 +21,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await daemon.destroy()
-  let left: string[] = []
-  for (let attempt = 0; attempt < 40; attempt++) {
-    left = leaks(before, await snapshot())
-    if (left.length === 0) break
-    await sleep(100)
-  }
-  expect(left).toEqual([])
+  expect(await remaining(before)).toEqual([])
 })
 
 describe('requests that cannot be', () => {

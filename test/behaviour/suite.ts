@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildTestImage, testImage } from '../lib/image.js'
 import { sleep, TestDaemon, until } from '../lib/daemon.js'
-import { leaks, type Snapshot, snapshot } from '../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 import { onTerminal } from '../lib/pty.js'
 
 interface Inspected {
@@ -75,13 +75,7 @@ export function defineSuite(isolation: 'process' | 'vm'): void {
   afterAll(async () => {
     await daemon.destroy()
     // The kernel frees some things (a namespace whose last process has just ended) a moment later.
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remaining(before)).toEqual([])
   })
 
   describe(`run (${isolation})`, () => {

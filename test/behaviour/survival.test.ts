@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sleep, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 
 const each = 10
 
@@ -21,13 +21,7 @@ describe('kill -9 of the daemon', () => {
 
   afterAll(async () => {
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remaining(before)).toEqual([])
   })
 
   it(`leaves ${each} workloads of each kind running, their logs whole and every line once`, async () => {

@@ -62,3 +62,12 @@ export function leaks(before: Snapshot, after: Snapshot): string[] {
   }
   return found
 }
+
+/** {@link leaks} when the kernel has had time: namespaces and cgroups go a moment after their last process. At most 12 seconds. */
+export async function remaining(before: Snapshot): Promise<string[]> {
+  for (let attempt = 0; ; attempt++) {
+    const left = leaks(before, await snapshot())
+    if (left.length === 0 || attempt === 60) return left
+    await new Promise((done) => setTimeout(done, 200))
+  }
+}

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exec, sleep, TestDaemon, until } from '../../lib/daemon.js'
+import { exec, TestDaemon, until } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../../lib/leaks.js'
 import { startRegistry, type TestRegistry } from '../../lib/registry.js'
 import { tar } from '../../lib/tar.js'
 
@@ -33,13 +33,7 @@ export function defineImages(isolation: 'process' | 'vm'): void {
     await registry?.stop()
     await rm(scratch, { recursive: true, force: true })
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remaining(before)).toEqual([])
   })
 
   /** A context of these files; those that begin with '#!' can be run. */

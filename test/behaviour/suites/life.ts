@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect } from 'vitest'
-import { sleep, TestDaemon } from '../../lib/daemon.js'
+import { TestDaemon } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../../lib/leaks.js'
 import { defineFlags } from './life-flags.js'
 import { defineHealth } from './life-health.js'
 import { defineRestart } from './life-restart.js'
@@ -67,13 +67,7 @@ export function defineLife(isolation: 'process' | 'vm'): void {
 
   afterAll(async () => {
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remaining(before)).toEqual([])
   })
 
   defineHealth(bench)

@@ -3,9 +3,9 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exec, sleep, TestDaemon } from '../../lib/daemon.js'
+import { exec, TestDaemon } from '../../lib/daemon.js'
 import { buildTestImage, busyboxRoot, dockerArchive, testImage } from '../../lib/image.js'
-import { leaks, type Snapshot, snapshot } from '../../lib/leaks.js'
+import { remaining, type Snapshot, snapshot } from '../../lib/leaks.js'
 
 interface Mount { Type: string; Name?: string; Source: string; Destination: string; Driver?: string; Mode: string; RW: boolean; Propagation: string }
 
@@ -59,13 +59,7 @@ export function volumesSuite(isolation: 'process' | 'vm'): void {
 
   afterAll(async () => {
     await daemon.destroy()
-    let left: string[] = []
-    for (let attempt = 0; attempt < 40; attempt++) {
-      left = leaks(before, await snapshot())
-      if (left.length === 0) break
-      await sleep(100)
-    }
-    expect(left).toEqual([])
+    expect(await remaining(before)).toEqual([])
   })
 
   describe(`named volumes (${isolation})`, () => {
