@@ -82,7 +82,8 @@ function askUdp(packet: Buffer, id: number, question: Buffer, server: string): P
     socket.on('error', () => finish())
     // Anything else that comes is somebody's guess: the real answer may still follow.
     socket.on('message', (answer) => isAnswerTo(answer, id, question) && finish(answer))
-    socket.connect(53, server, () => socket.send(packet))
+    // Without a route to the server it is the callback that hears of it, not 'error'.
+    socket.connect(53, server, (error?: Error) => (error ? finish() : socket.send(packet)))
   })
 }
 
