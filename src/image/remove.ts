@@ -61,44 +61,52 @@ const cannotDelete = (id: Digest, how: string, why: string) => conflict(`conflic
  */
 export function removeImage(store: ImageStore, text: string, options: RemoveOptions): Promise<Row[]> {
   return store.exclusively(async () => {
-    const id = resolveImage(store, text)
-    const users = options.usedBy(id)
     const rows: Row[] = []
-    const untag = async (names: readonly Reference[]) => {
-      if (names.length === 0) return
-      await store.repositories.delete(names)
-      for (const name of names) rows.push({ Untagged: familiarString(name) })
+    try {
+      await untagAndDrop(store, text, options, rows)
+      return rows
+    } finally {
+      // After the image's own record: a daemon that dies in between leaves names of nothing, which its next life forgets, and no nameless image.
+      if (rows.length > 0) await store.repositories.flush()
     }
-    const names = store.repositories.of(id)
-    let untagged = false
-    if (!isIdPrefix(id, text)) {
-      const named = findName(store, text, id)
-      if (!options.force && isSingle(names) && users.length > 0) {
-        throw conflict(`conflict: unable to remove repository reference "${text}" (must force) - container ${users[0]!.id.slice(0, 12)} is using its referenced image ${shortOf(id)}`)
-      }
-      await untag([named])
-      // A repository's digests go with its last tag.
-      const left = store.repositories.of(id)
-      const same = left.filter((name) => canonicalName(name) === canonicalName(named))
-      if (named.digest === undefined && same.every((name) => name.digest !== undefined)) await untag(same)
-      if (store.repositories.of(id).length > 0) return rows
-      untagged = true
-    } else if (isSingle(names)) {
-      const against = obstacle(store, id, users, options.force, false)
-      if (against !== undefined) throw against
-      await untag(names)
-    }
-    const against = obstacle(store, id, users, options.force, true)
-    if (against !== undefined) {
-      // The name is gone, as was asked; that the image itself is in use is no error then.
-      if (untagged) return rows
-      throw against
-    }
-    await untag(store.repositories.of(id))
-    const gone = await store.drop(id, users.length > 0)
-    rows.push({ Deleted: id }, ...gone.map((chainId) => ({ Deleted: chainId })))
-    return rows
   })
+}
+
+async function untagAndDrop(store: ImageStore, text: string, options: RemoveOptions, rows: Row[]): Promise<void> {
+  const id = resolveImage(store, text)
+  const users = options.usedBy(id)
+  const untag = (names: readonly Reference[]) => {
+    store.repositories.forget(names)
+    for (const name of names) rows.push({ Untagged: familiarString(name) })
+  }
+  const names = store.repositories.of(id)
+  let untagged = false
+  if (!isIdPrefix(id, text)) {
+    const named = findName(store, text, id)
+    if (!options.force && isSingle(names) && users.length > 0) {
+      throw conflict(`conflict: unable to remove repository reference "${text}" (must force) - container ${users[0]!.id.slice(0, 12)} is using its referenced image ${shortOf(id)}`)
+    }
+    untag([named])
+    // A repository's digests go with its last tag.
+    const left = store.repositories.of(id)
+    const same = left.filter((name) => canonicalName(name) === canonicalName(named))
+    if (named.digest === undefined && same.every((name) => name.digest !== undefined)) untag(same)
+    if (store.repositories.of(id).length > 0) return
+    untagged = true
+  } else if (isSingle(names)) {
+    const against = obstacle(store, id, users, options.force, false)
+    if (against !== undefined) throw against
+    untag(names)
+  }
+  const against = obstacle(store, id, users, options.force, true)
+  if (against !== undefined) {
+    // The name is gone, as was asked; that the image itself is in use is no error then.
+    if (untagged) return
+    throw against
+  }
+  untag(store.repositories.of(id))
+  const gone = await store.drop(id, users.length > 0)
+  rows.push({ Deleted: id }, ...gone.map((chainId) => ({ Deleted: chainId })))
 }
 
 /** The stored name that `text` means: it led to `id`. */

@@ -4,13 +4,16 @@ import { readIfExists, writeFileAtomic } from '../base/files.js'
 import { isDigest, type Digest } from './digest.js'
 import { canonicalName, canonicalString, parseReference, type Reference } from './references.js'
 
-const fileSchema = z.object({ version: z.literal(1), references: z.record(z.string(), z.string().refine(isDigest)) })
+const names = z.record(z.string(), z.string().refine(isDigest))
+const fileSchema = z.object({ version: z.literal(1), references: names, pending: names.optional() })
 
 /** Which name means which image: one JSON file, replaced whole at each change. */
 export class Repositories {
   private readonly ids = new Map<string, Digest>()
   private readonly references = new Map<string, Reference>()
   private readonly byId = new Map<Digest, Set<string>>()
+  /** Names that images get which are just being made: see {@link announce}. */
+  private readonly pending = new Map<string, Digest>()
   private saving: Promise<void> = Promise.resolve()
 
   private constructor(private readonly path: string) {}
@@ -25,7 +28,9 @@ export class Repositories {
       } catch (error) {
         throw internal(`${path} is damaged`, error)
       }
-      for (const [key, id] of Object.entries(fileSchema.parse(json).references)) self.link(parseReference(key), id)
+      const { references, pending } = fileSchema.parse(json)
+      for (const [key, id] of Object.entries(references)) self.link(parseReference(key), id)
+      for (const [key, id] of Object.entries(pending ?? {})) self.pending.set(key, id)
     }
     return self
   }
@@ -51,7 +56,9 @@ export class Repositories {
 
   private save(): Promise<void> {
     // One write at a time, each with everything that was changed before it began.
-    this.saving = this.saving.catch(() => {}).then(() => writeFileAtomic(this.path, JSON.stringify({ version: 1, references: Object.fromEntries(this.ids) })))
+    this.saving = this.saving.catch(() => {}).then(() => writeFileAtomic(this.path, JSON.stringify({
+      version: 1, references: Object.fromEntries(this.ids), ...(this.pending.size > 0 ? { pending: Object.fromEntries(this.pending) } : {}),
+    })))
     return this.saving
   }
 
@@ -73,21 +80,40 @@ export class Repositories {
 
   /** Names an image; a name that meant another one moves. */
   async set(entries: readonly [Reference, Digest][]): Promise<void> {
-    if (entries.every(([reference, id]) => this.get(reference) === id)) return
+    const announced = entries.map(([reference]) => this.pending.delete(canonicalString(reference))).some(Boolean)
+    if (!announced && entries.every(([reference, id]) => this.get(reference) === id)) return
     for (const [reference, id] of entries) this.link(reference, id)
     await this.save()
   }
 
-  async delete(references: readonly Reference[]): Promise<void> {
-    for (const reference of references) this.unlink(canonicalString(reference))
+  /** Writes down what an image that is about to appear will be called, so that a daemon that dies between its record and {@link set} leaves no nameless image. */
+  async announce(entries: readonly [Reference, Digest][]): Promise<void> {
+    if (entries.length === 0) return
+    for (const [reference, id] of entries) this.pending.set(canonicalString(reference), id)
     await this.save()
   }
 
-  /** Forgets names of images that do not exist (any more). */
-  async prune(exists: (id: Digest) => boolean): Promise<void> {
+  /** The announced image does not come. Only in memory until the next change: {@link settle} would find no such image either. */
+  withdraw(entries: readonly [Reference, Digest][]): void {
+    for (const [reference] of entries) this.pending.delete(canonicalString(reference))
+  }
+
+  /** Forgets names. Only in memory until {@link flush}: an image that goes with them is removed in between, and a daemon that dies there has done nothing, or all. */
+  forget(references: readonly Reference[]): void {
+    for (const reference of references) this.unlink(canonicalString(reference))
+  }
+
+  flush(): Promise<void> {
+    return this.save()
+  }
+
+  /** Ends what a dead daemon began: names of images that do not exist (any more) are forgotten, announced ones of images that do are given. */
+  async settle(exists: (id: Digest) => boolean): Promise<void> {
     const dead = [...this.ids].filter(([, id]) => !exists(id)).map(([key]) => key)
-    if (dead.length === 0) return
+    if (dead.length === 0 && this.pending.size === 0) return
     for (const key of dead) this.unlink(key)
+    for (const [key, id] of this.pending) if (exists(id)) this.link(parseReference(key), id)
+    this.pending.clear()
     await this.save()
   }
 }

@@ -71,7 +71,7 @@ export class ImageStore {
     const store = new ImageStore(root, content, layers, await Repositories.open(join(root, 'repositories.json')))
     await store.readAll('images', store.images)
     await store.readAll('held', store.held)
-    await store.repositories.prune((id) => store.images.has(id))
+    await store.repositories.settle((id) => store.images.has(id))
     return store
   }
 
@@ -162,17 +162,24 @@ export class ImageStore {
     if (document.diffIds.length !== layers.length || document.diffIds.some((diffId, i) => layers[i]!.diffId !== diffId)) {
       throw internal("layers from manifest don't match image configuration")
     }
+    const entries = names.map((name): [Reference, Digest] => [name, id])
     if (!this.images.has(id)) {
       await this.content.put(config)
       const record: Record = {
         version: 1, id, ...(await this.keepOrigin(origin)),
         layers: layers.map((layer) => ({ diffId: layer.diffId as Digest, size: layer.size, blob: layer.blob })),
       }
-      await writeFileAtomic(this.path('images', id), JSON.stringify(record))
+      await this.repositories.announce(entries)
+      try {
+        await writeFileAtomic(this.path('images', id), JSON.stringify(record))
+      } catch (error) {
+        this.repositories.withdraw(entries)
+        throw error
+      }
       this.images.set(id, { record, document })
       for (const { diffId } of record.layers) this.layers.retain(diffId)
     } else await this.learnOrigin(id, origin)
-    await this.repositories.set(names.map((name) => [name, id]))
+    await this.repositories.set(entries)
     return id
   }
 

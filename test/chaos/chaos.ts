@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sleep, TestDaemon } from '../lib/daemon.js'
 import { buildTestImage, busyboxRoot, dockerArchive } from '../lib/image.js'
+import { startRegistry } from '../lib/registry.js'
 import { remains } from '../lib/traces.js'
 import { random } from './random.js'
 import { difference, shape } from './shape.js'
 import { type Isolation, Steady } from './steady.js'
-import { clean, type Verb, verbs } from './verbs.js'
+import { clean, type Sources, type Verb, verbs } from './verbs.js'
 
 export interface ChaosOptions {
   /** How often the daemon is killed. */
@@ -30,6 +31,14 @@ async function otherArchive(directory: string): Promise<string> {
   return archive
 }
 
+/** Brings the archive's image to the registry. */
+async function publish(daemon: TestDaemon, { archive, remote }: Sources): Promise<void> {
+  await daemon.ok('load', '-q', '-i', archive)
+  await daemon.ok('tag', 'chaos/other:1', remote)
+  await daemon.ok('push', '-q', remote)
+  await daemon.ok('rmi', remote, 'chaos/other:1')
+}
+
 /** Compares until nothing differs: a kill's aftermath is undone in the background. The flapping container makes its own differences: seen twice, they count. */
 async function settle(daemon: TestDaemon, wanted: readonly string[]): Promise<string[]> {
   const end = Date.now() + settleMs
@@ -47,6 +56,7 @@ async function settle(daemon: TestDaemon, wanted: readonly string[]): Promise<st
 export async function chaos(options: ChaosOptions): Promise<{ kills: number; byVerb: Map<string, number> }> {
   const next = random(options.seed)
   const scratch = await mkdtemp(join(tmpdir(), 'hull-chaos-'))
+  const registry = await startRegistry()
   const daemon = await TestDaemon.start()
   const byVerb = new Map<string, number>()
   let kills = 0
@@ -54,7 +64,9 @@ export async function chaos(options: ChaosOptions): Promise<{ kills: number; byV
     await buildTestImage(daemon)
     const steady = new Steady(daemon, options.isolations)
     await steady.start()
-    const cases: { verb: Verb; isolation: Isolation }[] = verbs(await otherArchive(scratch)).flatMap((verb) =>
+    const sources = { archive: await otherArchive(scratch), remote: `${registry.host}/chaos/other:1` }
+    await publish(daemon, sources)
+    const cases: { verb: Verb; isolation: Isolation }[] = verbs(sources).flatMap((verb) =>
       verb.isolations === 'any' ? [{ verb, isolation: 'process' }] : options.isolations.map((isolation) => ({ verb, isolation })),
     )
     const durations = new Map<string, number>()
@@ -97,6 +109,7 @@ export async function chaos(options: ChaosOptions): Promise<{ kills: number; byV
     }
   } finally {
     await daemon.destroy()
+    await registry.stop()
     await rm(scratch, { recursive: true, force: true })
   }
   const left = await remains(daemon)

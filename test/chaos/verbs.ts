@@ -42,8 +42,14 @@ async function execTrue(daemon: TestDaemon): Promise<void> {
   await must(daemon, 'POST', `/exec/${Id}/start`, { Detach: true })
 }
 
-/** The verbs, in an order in which cheap ones come often. `archive`: what `docker load` gets. */
-export function verbs(archive: string): Verb[] {
+/** What verbs need from outside: the archive that `docker load` gets, and an image of a registry. */
+export interface Sources {
+  archive: string
+  remote: string
+}
+
+/** The verbs, in an order in which cheap ones come often. */
+export function verbs({ archive, remote }: Sources): Verb[] {
   return [
     { name: 'create', isolations: 'both', prepare: nothing, act: create },
     { name: 'start', isolations: 'both', prepare: created, act: start },
@@ -73,6 +79,14 @@ export function verbs(archive: string): Verb[] {
     { name: 'update', isolations: 'both', prepare: running, act: (daemon) => must(daemon, 'POST', `/containers/${name}/update`, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 3 } }) },
     {
       name: 'load', isolations: 'any', prepare: nothing, act: (daemon) => daemon.ok('load', '-q', '-i', archive),
+    },
+    {
+      name: 'pull', isolations: 'any', prepare: nothing, act: (daemon) => daemon.ok('pull', '-q', remote),
+      // What was fetched so far is kept for the next pull, on purpose: it goes on, and then nothing of that is left.
+      verify: async (daemon) => {
+        await daemon.ok('pull', '-q', remote)
+        await must(daemon, 'DELETE', `/images/${remote}`)
+      },
     },
     { name: 'tag', isolations: 'any', prepare: nothing, act: (daemon) => must(daemon, 'POST', `/images/${testImage}/tag?repo=${name}&tag=1`) },
     { name: 'rmi', isolations: 'any', prepare: async (daemon) => void (await daemon.ok('load', '-q', '-i', archive)), act: (daemon) => must(daemon, 'DELETE', '/images/chaos/other:1') },

@@ -56,12 +56,12 @@ check('exec', 'a terminal is resized', async (c) => {
 
 check('exec', 'detach keys leave it running', async (c) => {
   const made = await c.shared()
-  const exec = await made.exec({ Cmd: ['sleep', '5.5'], Tty: true, AttachStdin: true, AttachStdout: true, DetachKeys: 'ctrl-q' })
+  const exec = await made.exec({ Cmd: ['sleep', '55.5'], Tty: true, AttachStdin: true, AttachStdout: true, DetachKeys: 'ctrl-q' })
   const stream = await exec.start({ hijack: true, stdin: true, Tty: true })
   await until('it runs', async () => (await exec.inspect()).Running)
   stream.write('\x11')
   await text(stream)
-  expect((await c.exec(made, ['sh', '-c', 'ps | grep -v grep | grep -q "sleep 5.5"'])).code).toBe(0)
+  expect((await c.exec(made, ['sh', '-c', 'ps | grep -v grep | grep -q "sleep 55.5"'])).code).toBe(0)
 })
 
 check('exec', 'a command that is not there', async (c) => {
