@@ -123,7 +123,9 @@ async function rehearse(daemon: TestDaemon, verb: Verb, isolation: Isolation): P
     await verb.prepare(daemon, isolation)
     const before = performance.now()
     await verb.act(daemon, isolation)
-    return performance.now() - before
+    const took = performance.now() - before
+    await verb.verify?.(daemon)
+    return took
   } catch (error) {
     if (/: 501 /.test(String(error))) return undefined
     throw error
