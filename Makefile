@@ -32,7 +32,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd fuzz-api setup setup-test build native guest kernel lint test test-unit demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd fuzz-api setup setup-test build native guest kernel lint test test-images test-unit demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -71,9 +71,13 @@ lint: $(NPM_STAMP)
 	npx --no-install eslint . --max-warnings 0
 	npx --no-install tsc --noEmit -p .
 
-test: setup-test
+# The tests see no network: what they need from it is fetched here.
+test: setup-test test-images
 	@$(MAKE) lint
 	@CONFORMANCE_VM_SHARE=4 scripts/test unit integration behaviour conformance
+
+test-images: $(NPM_STAMP)
+	@npx --no-install tsx test/conformance/lib/images.ts
 
 test-unit: $(NPM_STAMP) native
 	@scripts/test unit
@@ -83,7 +87,7 @@ demo: setup
 
 # Long (some seconds a kill). The behaviour suite has a taste of it.
 chaos: setup-test
-	npx --no-install tsx test/chaos/main.ts
+	scripts/isolated npx --no-install tsx test/chaos/main.ts
 
 bench: setup-test
 	npx --no-install tsx bench/main.ts
@@ -91,16 +95,16 @@ bench: setup-test
 bench-peers:
 	@scripts/bench-peers
 
-conformance: setup-test
+conformance: setup-test test-images
 	@scripts/test conformance
 
-# dockerd makes a bridge and rules that the machine's others would feel: it gets a network namespace of its own, and the clients with it.
+# dockerd makes a bridge and rules that the machine's others would feel.
 conformance-dockerd: setup-test
 	@scripts/bench-peers
-	unshare --net sh -c 'ip link set lo up && exec npx --no-install vitest run --project conformance-dockerd'
+	scripts/isolated npx --no-install vitest run --project conformance-dockerd
 
 fuzz-api: setup-test
-	npx --no-install tsx test/fuzz/main.ts $(or $(FUZZ_REQUESTS),20000) $(FUZZ_SEED)
+	scripts/isolated npx --no-install tsx test/fuzz/main.ts $(or $(FUZZ_REQUESTS),20000) $(FUZZ_SEED)
 
 install: build
 	install -d $(LIB)/bin $(LIB)/build $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system

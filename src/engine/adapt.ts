@@ -1,3 +1,4 @@
+import { defaultSwap } from '../oci/resources.js'
 import type { HostConfig } from './api-types.js'
 import { maskedPaths, readonlyPaths } from './spec.js'
 
@@ -8,7 +9,7 @@ const defaultShmSize = 64 << 20
 export function adaptHostConfig(host: HostConfig): HostConfig {
   return {
     ...host,
-    MemorySwap: host.Memory > 0 && host.MemorySwap === 0 ? host.Memory * 2 : host.MemorySwap,
+    MemorySwap: host.Memory > 0 && host.MemorySwap === 0 ? defaultSwap(host.Memory) : host.MemorySwap,
     ShmSize: host.ShmSize === 0 ? defaultShmSize : host.ShmSize,
     OomKillDisable: host.OomKillDisable ?? false,
     MaskedPaths: host.MaskedPaths ?? (host.Privileged ? null : maskedPaths),

@@ -1,3 +1,4 @@
+import { defaultSwap } from '../oci/resources.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { HostConfig } from './config-types.js'
 
@@ -17,7 +18,7 @@ export function withDefaults(host: HostConfig, isolation: Isolation, defaultRunt
     IpcMode: host.IpcMode || 'private',
     CgroupnsMode: host.CgroupnsMode || 'private',
     ShmSize: host.ShmSize || defaultShm,
-    MemorySwap: host.Memory > 0 && host.MemorySwap === 0 ? host.Memory * 2 : host.MemorySwap,
+    MemorySwap: host.Memory > 0 && host.MemorySwap === 0 ? defaultSwap(host.Memory) : host.MemorySwap,
     // A VM has no OCI runtime to choose.
     Runtime: host.Runtime || (isolation === 'process' ? defaultRuntime : ''),
   }

@@ -35,6 +35,12 @@ export interface ResourceSupport {
   blkioWeight: boolean
 }
 
+/** The largest number of bytes that a double can tell from 2^63, where the runtime's 64-bit integers end. */
+const MAX_BYTES = 2 ** 63 - 1024
+
+/** Memory and swap together when only a memory limit is given: twice that (Docker). Bytes. */
+export const defaultSwap = (memory: number): number => Math.min(memory * 2, MAX_BYTES)
+
 /** Looks once for what only some kernels have. */
 export function resourceSupport(mounts: CgroupMounts): ResourceSupport {
   const v2 = mounts.layout === 'v2'
@@ -63,7 +69,7 @@ export function buildResources(input: ResourceInput, support: ResourceSupport, p
   const memory: OciResources['memory'] = {}
   if (input.memory > 0) {
     memory.limit = input.memory
-    const swap = input.memorySwap === 0 ? input.memory * 2 : input.memorySwap
+    const swap = input.memorySwap === 0 ? defaultSwap(input.memory) : input.memorySwap
     if (support.swap) memory.swap = swap
     else if (input.memorySwap !== 0) warnings.push('Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.')
   }

@@ -28,7 +28,7 @@ export function lastWords(text: string): string {
 
 /** strerror's capitals, which Go (and so Docker, and its CLI's search for exit codes) writes small. */
 const lowerErrno = (text: string) =>
-  text.replace(/(No such file or directory|Permission denied|Is a directory|Not a directory|Operation not permitted|Exec format error|Invalid argument|No space left on device|Read-only file system|File exists|Too many levels of symbolic links|Resource temporarily unavailable|Cannot allocate memory)/g, (match) => match.toLowerCase())
+  text.replace(/(No such file or directory|Permission denied|Is a directory|Not a directory|Operation not permitted|Exec format error|Invalid argument|No space left on device|Too many open files|Read-only file system|File exists|Too many levels of symbolic links|Resource temporarily unavailable|Cannot allocate memory)/g, (match) => match.toLowerCase())
 
 /** crun's message for a command that cannot be run, in the words of runc (and of Go's os/exec). */
 function inGo(text: string, attempt: Attempt): string | undefined {
@@ -46,9 +46,9 @@ function inGo(text: string, attempt: Attempt): string | undefined {
   return undefined
 }
 
-/** moby daemon/errors.go: these words make a failed start the user's mistake, and the CLI's 126 or 127. */
+/** moby daemon/errors.go: these words make a failed start the user's mistake, and the CLI's 126 or 127. Docker says 500 where the container's own `--ulimit nofile` is too low to come up. */
 function statusOf(message: string): number {
-  return /executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error/i.test(message) ? 400 : 500
+  return /too many open files|executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error/i.test(message) ? 400 : 500
 }
 
 /** A failed `create` as dockerd says it: `failed to create task for container: … OCI runtime create failed: crun: …: unknown`. */

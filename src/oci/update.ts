@@ -2,7 +2,7 @@ import { conflict, HullError, messageOf, codeOf } from '../base/errors.js'
 import { changeLimits } from '../host/cgroup-change.js'
 import type { CgroupLimits } from '../host/cgroup-limits.js'
 import type { Cgroup } from '../host/cgroup.js'
-import type { ResourceInput, ResourceSupport } from './resources.js'
+import { defaultSwap, type ResourceInput, type ResourceSupport } from './resources.js'
 
 /** The kernel's defaults, which a limit of "none" goes back to. */
 const defaultPeriod = 100_000
@@ -19,7 +19,7 @@ export function memoryChanges(after: LiveLimits, before: LiveLimits | undefined)
   const changes: CgroupLimits = {}
   if (!before || after.memory !== before.memory || after.memorySwap !== before.memorySwap) {
     changes.memory = after.memory > 0 ? after.memory : -1
-    changes.memorySwap = after.memory <= 0 || after.memorySwap < 0 ? -1 : after.memorySwap === 0 ? 2 * after.memory : after.memorySwap
+    changes.memorySwap = after.memory <= 0 || after.memorySwap < 0 ? -1 : after.memorySwap === 0 ? defaultSwap(after.memory) : after.memorySwap
   }
   if (!before || after.memoryReservation !== before.memoryReservation) changes.memoryReservation = after.memoryReservation > 0 ? after.memoryReservation : -1
   return changes

@@ -76,6 +76,17 @@ function send(socket: string, sent: Sent): Promise<Answer> {
 const asCurl = (sent: Sent): string =>
   [`curl -X ${sent.method} --unix-socket SOCKET 'http://x${sent.path}'`, ...Object.entries(sent.headers).map(([name, value]) => `-H '${name}: ${value}'`), ...(sent.body ? [`-d ${JSON.stringify(sent.body.toString().slice(0, 3000))}`] : [])].join(' ')
 
+/** The container that a request was about, if it is still there: its configuration is half of what failed. */
+async function containerOf(daemon: TestDaemon, sent: Sent): Promise<string> {
+  const name = /\/containers\/([^/?]+)\//.exec(sent.path)?.[1]
+  if (name === undefined || name === 'create') return ''
+  const answer = await daemon.api('GET', `/containers/${name}/json`)
+  if (answer.status !== 200) return ''
+  const { HostConfig, Config } = JSON.parse(answer.body) as { HostConfig: Record<string, unknown>; Config: unknown }
+  const set = Object.fromEntries(Object.entries(HostConfig).filter(([, value]) => value && (typeof value !== 'object' || Object.keys(value).length > 0)))
+  return `\nHostConfig ${JSON.stringify(set)}\nConfig ${JSON.stringify(Config)}`
+}
+
 const memoryOf = async (pid: number): Promise<number> => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
 /** Open descriptors of a process. */
 export const descriptorsOf = async (pid: number): Promise<number> => (await readdir(`/proc/${pid}/fd`)).length
@@ -122,7 +133,7 @@ export async function fuzzApi(daemon: TestDaemon, options: { seed: number; count
     const answer = await send(daemon.socket, sent).catch((error: unknown) => String(error))
     if (typeof answer === 'string') return fail(answer)
     result.statuses.set(answer.status, (result.statuses.get(answer.status) ?? 0) + 1)
-    if (answer.status >= 500 && answer.status !== 501 && answer.status !== 503 && !docker500.some((known) => known.test(answer.body))) fail(`${answer.status} ${answer.body.slice(0, 500)}`)
+    if (answer.status >= 500 && answer.status !== 501 && answer.status !== 503 && !docker500.some((known) => known.test(answer.body))) fail(`${answer.status} ${answer.body.slice(0, 500)}${await containerOf(daemon, sent)}`)
     if (answer.body.includes('"errorDetail"') && /internal error|TypeError|undefined/.test(answer.body)) fail(`the stream says ${answer.body.slice(-500)}`)
     if (sent.endpoint.endsWith('/exec') && answer.status === 201) {
       world.execs.push((JSON.parse(answer.body) as { Id: string }).Id)

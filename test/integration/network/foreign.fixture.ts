@@ -35,11 +35,15 @@ async function startDocker(): Promise<void> {
   ]
   const path = [dirname(dockerd), join(dirname(dockerd), '../bin'), process.env['PATH']].join(delimiter)
   const child = spawn(dockerd, args, { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, PATH: path } })
-  scope.onEnd(() => new Promise((resolve) => {
-    if (child.exitCode !== null) return resolve(undefined)
-    child.on('exit', resolve)
-    child.kill('SIGTERM')
-  }))
+  scope.onEnd(async () => {
+    await new Promise((resolve) => {
+      if (child.exitCode !== null) return resolve(undefined)
+      child.on('exit', resolve)
+      child.kill('SIGTERM')
+    })
+    // Where /tmp is a mount of its own it makes its root one, too, and leaves it.
+    await run('umount', ['--recursive', join(directory, 'data')])
+  })
   await waitFor(() => {
     if (child.exitCode !== null) throw new Error(`dockerd ended with ${child.exitCode}`)
     return answers(join(directory, 'docker.sock'))

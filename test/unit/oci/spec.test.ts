@@ -105,6 +105,8 @@ describe('resources', () => {
   })
 
   it('come with warnings where the host cannot', () => {
+    // Twice 2^62 is no 64-bit integer: crun could not read its file.
+    expect(BigInt(JSON.stringify(buildResources({ ...none, memory: 2 ** 62 }, support, false).resources.memory?.swap))).toBeLessThan(2n ** 63n)
     const poor = buildResources({ ...none, memory: 1, memorySwap: 2, oomKillDisable: true, blkioWeight: 500 }, { v2: true, swap: false, blkioWeight: false }, false)
     expect(poor.warnings).toHaveLength(3)
     expect(poor.resources.memory).toEqual({ limit: 1 })
@@ -141,6 +143,7 @@ describe('a runtime’s words', () => {
   })
 
   it('that are ours to answer for are a 500', () => {
+    expect(createError('crun', 'crun', 'opening file `/proc/self/setgroups`: Too many open files', attempt)).toMatchObject({ statusCode: 400 })
     expect(createError('crun', 'crun', 'writing file `memory.limit_in_bytes`: Device or resource busy', attempt)).toMatchObject({ statusCode: 500 })
     expect(createError('crun', 'crun', '', attempt).message).toContain('no message')
   })
