@@ -60,7 +60,7 @@ struct config {
   char *text; /* owns every string below */
   size_t size;
   const char *hostname, *domainname, *net, *root, *disk;
-  bool readonly, init, privileged;
+  bool readonly, init, privileged, ephemeral;
   uint64_t shm_size, memory, swap, reservation, pids, cpu_shares;
   struct list mounts, sysctls, masked, ropaths;
 };
@@ -73,11 +73,15 @@ bool fail(char *message, const char *format, ...) __attribute__((format(printf, 
 bool list_collect(struct list *list, const char *text, size_t size, const char *key);
 
 /* ---- agent_net.c ---- */
+/* Before HELLO: what does not depend on CONFIG. */
+void net_prepare(void);
 bool net_up(const struct config *c, char *message);
 /* QUERY what=network: interfaces, default route, /etc/hosts and /etc/resolv.conf of the running container. Answers ok=1, or error= and nothing was added. */
 void query_network(struct bytes *out, const char *text, size_t size);
 
 /* ---- agent_cgroup.c ---- */
+/* Before HELLO: the container's cgroup, without limits. */
+void cgroup_prepare(void);
 bool cgroup_setup(const struct config *c, char *message);
 /* Descriptor of the container's cgroup directory; -1 with errno. */
 int cgroup_open(void);

@@ -126,5 +126,8 @@ int boot(void) {
   if (!load_modules("/modules/list", message)) die("%s", message);
   must_mount("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755,size=16m");
   must_mount("cgroup2", DIR_CGROUP, MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+  /* What is the same for every container, before HELLO: a clone of a template finds it done. */
+  cgroup_prepare();
+  net_prepare();
   return open_port();
 }

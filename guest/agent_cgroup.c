@@ -23,11 +23,14 @@ static bool knob_number(const char *file, uint64_t value, char *message) {
   return knob(file, text, message);
 }
 
-bool cgroup_setup(const struct config *c, char *message) {
+void cgroup_prepare(void) {
   /* One by one: a kernel without one of them still has the others. */
   const char *controllers[] = {"+memory", "+pids", "+cpu", "+io", "+cpuset"};
   for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++) file_write(DIR_CGROUP "/cgroup.subtree_control", controllers[i]);
-  if (mkdir(DIR_CONTAINER_CGROUP, 0755) < 0 && errno != EEXIST) return fail(message, "cgroup: %s", strerror(errno));
+  if (mkdir(DIR_CONTAINER_CGROUP, 0755) < 0) die("cgroup: %s", strerror(errno));
+}
+
+bool cgroup_setup(const struct config *c, char *message) {
   if (c->memory != 0 && !knob_number("memory.max", c->memory, message)) return false;
   /* Docker's memory+swap; the guest has no swap unless the workload makes some. -1 never comes here. */
   if (c->memory != 0 && c->swap >= c->memory) knob_number("memory.swap.max", c->swap - c->memory, message);

@@ -43,14 +43,14 @@ static bool number_of(const struct config *c, const char *key, uint64_t max, uin
 }
 
 static bool parse(struct config *c, char *message) {
-  uint64_t readonly, init, privileged;
+  uint64_t readonly, init, privileged, ephemeral;
   c->hostname = string_of(c, "hostname");
   c->domainname = string_of(c, "domainname");
   c->net = string_of(c, "net");
   c->root = string_of(c, "root");
   c->disk = string_of(c, "disk");
   if (!number_of(c, "readonly", 1, &readonly, message) || !number_of(c, "init", 1, &init, message) ||
-      !number_of(c, "privileged", 1, &privileged, message) || !number_of(c, "shm_size", INT64_MAX, &c->shm_size, message) ||
+      !number_of(c, "privileged", 1, &privileged, message) || !number_of(c, "ephemeral", 1, &ephemeral, message) || !number_of(c, "shm_size", INT64_MAX, &c->shm_size, message) ||
       !number_of(c, "memory", INT64_MAX, &c->memory, message) || !number_of(c, "swap", INT64_MAX, &c->swap, message) ||
       !number_of(c, "reservation", INT64_MAX, &c->reservation, message) ||
       !number_of(c, "pids", INT32_MAX, &c->pids, message) || !number_of(c, "cpu_shares", 262144, &c->cpu_shares, message))
@@ -58,6 +58,7 @@ static bool parse(struct config *c, char *message) {
   c->readonly = readonly != 0;
   c->init = init != 0;
   c->privileged = privileged != 0;
+  c->ephemeral = ephemeral != 0;
   return (list_collect(&c->mounts, c->text, c->size, "mount") && list_collect(&c->sysctls, c->text, c->size, "sysctl") &&
           list_collect(&c->masked, c->text, c->size, "masked") && list_collect(&c->ropaths, c->text, c->size, "ropath")) ||
          fail(message, "too many entries of one kind");

@@ -63,17 +63,27 @@ void link_exit(uint32_t stream, int code, bool oom) {
   link_send(F_EXIT, stream, text, text_put_number(text, size, sizeof text, "oom", oom));
 }
 
-static void hello(void) {
-  char text[512], bootid[64] = "";
+static size_t self(char *text, size_t size, size_t capacity) {
   struct utsname name;
   uname(&name);
+  size = text_put(text, size, capacity, "agent", AGENT_VERSION);
+  return text_put(text, size, capacity, "kernel", name.release);
+}
+
+/* A memory template is made of a machine that has said this much and no more: nothing random may have been read yet. */
+static void hello(void) {
+  char text[512];
+  size_t size = text_put(text, 0, sizeof text, "proto", "2");
+  link_send(F_HELLO, 0, text, self(text, size, sizeof text));
+}
+
+/* The answer to SEED: from here on this machine is not like any other. The kernel makes its boot id when it is first read. */
+static void seeded(void) {
+  char text[512], bootid[64] = "";
   file_read("/proc/sys/kernel/random/boot_id", bootid, sizeof bootid, false);
   bootid[strcspn(bootid, "\n")] = 0;
-  size_t size = text_put(text, 0, sizeof text, "proto", "1");
-  size = text_put(text, size, sizeof text, "agent", AGENT_VERSION);
-  size = text_put(text, size, sizeof text, "kernel", name.release);
-  size = text_put(text, size, sizeof text, "bootid", bootid);
-  link_send(F_HELLO, 0, text, size);
+  size_t size = text_put(text, 0, sizeof text, "bootid", bootid);
+  link_send(F_SEEDED, 0, text, self(text, size, sizeof text));
 }
 
 /* Adds a frame to its text. True when this was its last frame: then *text is the whole text (malloc'd), or NULL with a message. */
@@ -179,6 +189,7 @@ static void dispatch(const struct frame *f) {
         stage = CONFIG_FAILED;
         return;
       }
+      seeded();
       stage = WAIT_CONFIG;
       return;
     case WAIT_CONFIG:

@@ -160,12 +160,26 @@ static struct interface *find_interface(const char *name) {
   return NULL;
 }
 
+/* No IPv6 on the link of a network without it, as Docker has it; tell the neighbours where this address lives now. */
+static void set_knobs(const char *name, bool six) {
+  knob("ipv6", name, "accept_ra", "0");
+  knob("ipv6", name, "disable_ipv6", six ? "0" : "1");
+  knob("ipv4", name, "arp_notify", "1");
+}
+
+static bool card_prepared; /* and nobody has changed it since */
+
+void net_prepare(void) {
+  int error = link_set("lo", true, NULL, 0);
+  if (error != 0) die("lo: %s", strerror(error));
+  card_prepared = if_nametoindex(CARD) != 0;
+  if (card_prepared) set_knobs(CARD, false);
+}
+
 static bool configure_interface(const struct interface *i, char *message) {
   int error;
-  /* No IPv6 on the link of a network without it, as Docker has it; tell the neighbours where this address lives now. */
-  knob("ipv6", i->name, "accept_ra", "0");
-  knob("ipv6", i->name, "disable_ipv6", i->six.family == 0 ? "1" : "0");
-  knob("ipv4", i->name, "arp_notify", "1");
+  if (strcmp(i->name, CARD) != 0 || !card_prepared || i->six.family != 0) set_knobs(i->name, i->six.family != 0);
+  if (strcmp(i->name, CARD) == 0) card_prepared = false; /* from here on a workload may change it */
   if ((error = link_set(i->name, true, i->mac, i->mtu)) != 0) return fail(message, "%s: %s", i->name, strerror(error));
   if ((error = address_change(i->name, &i->four, true)) != 0 || (error = address_change(i->name, &i->six, true)) != 0)
     return fail(message, "%s: address: %s", i->name, strerror(error));
@@ -223,8 +237,6 @@ static bool set_route(const char *text, char *message) {
 }
 
 bool net_up(const struct config *c, char *message) {
-  int error = link_set("lo", true, NULL, 0);
-  if (error != 0) return fail(message, "lo: %s", strerror(error));
   if (strcmp(c->net, "eth") != 0) return true;
   struct list list;
   if (!list_collect(&list, c->text, c->size, "interface")) return fail(message, "too many interfaces");

@@ -46,7 +46,7 @@ static struct session *sessions;
 static size_t session_count;
 static int main_pidfd = -1;
 static pid_t main_pid = -1;
-static bool main_started, main_over;
+static bool main_started, main_over, main_told;
 static int64_t flush_limit;
 
 #define OWNER(watch, member) ((struct session *)(void *)((char *)(watch)-offsetof(struct session, member)))
@@ -192,6 +192,7 @@ void session_resize(struct session *s, uint16_t rows, uint16_t columns) {
 
 void session_signal(struct session *s, int signal) {
   if (s->query || signal < 1 || signal > 64) return;
+  if (s->stream == MAIN_STREAM) main_told = true;
   if (s->state == STARTING) s->signals |= (uint64_t)1 << (signal - 1);
   else deliver(s, signal);
 }
@@ -424,7 +425,9 @@ static void update_process(struct session *s) {
       bool oom = s->stream == MAIN_STREAM && cgroup_oom();
       if (s->stream == MAIN_STREAM) {
         main_over = true;
-        root_unmount();
+        /* Who was told to end may be started again, with its disk: `docker restart` of a container with --rm. */
+        if (config.ephemeral && !main_told) shares_unmount();
+        else root_unmount();
       }
       link_exit(s->stream, s->code, oom);
       session_end(s);

@@ -12,11 +12,13 @@
 #include "loop.h"
 
 #define AGENT_FD 20
+#define QMP_FD 21
 #define FIELD_MAX 160
 #define MESSAGE_MAX 1024
 #define MAIN_STREAM 1u
 
-enum state { BOOTING, SEEDED, STARTING, RUNNING, HALTING, EXITED };
+/* RESTORING: QEMU loads a template; SEEDING: SEED was sent; SEEDED: so was CONFIG; STARTING: so was RUN. */
+enum state { BOOTING, RESTORING, SEEDING, SEEDED, STARTING, RUNNING, HALTING, EXITED };
 
 /* What `what=status` and the status file tell. */
 struct machine {
@@ -43,6 +45,8 @@ void guest_error(const char *what);
 bool link_load(char *message);
 void link_open(int fd);
 void link_close(void);
+/* The machine runs, as a template left it: SEED without waiting for a HELLO, which the template has said. */
+void link_restored(void);
 /* Handles what still is in the socket. */
 void link_drain(void);
 /* Writes what it can and decides what to wait for. Called every round. */
@@ -76,14 +80,21 @@ bool clients_flushed(void);
 void clients_close(void);
 
 /* ---- vmm_qemu.c ---- */
-/* Starts QEMU with `link` as descriptor 20. False with a message. */
-bool qemu_start(char *const args[], int link, char *message);
+/* Starts QEMU with `link` as descriptor 20 and, unless it is -1, `qmp` as 21. False with a message. */
+bool qemu_start(char *const args[], int link, int qmp, char *message);
 pid_t qemu_pid(void);
 /* A child has ended: true when it was QEMU. */
 bool qemu_reaped(pid_t pid, int status);
 /* How it ended, and its last words. */
 void qemu_describe(char *out, size_t size);
 void qemu_kill(void);
+
+/* ---- vmm_qmp.c: only for a restore ---- */
+/* Has QEMU (-incoming defer) load the machine's state from its inherited descriptor `state`, over the socket `fd`; then link_restored. */
+void qmp_open(int fd, int state);
+void qmp_update(void);
+/* QEMU is to listen to nobody once the guest runs. */
+void qmp_close(void);
 
 /* ---- vmm_status.c ---- */
 /* Text answer to `what=status`. Returns its size. */

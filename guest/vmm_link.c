@@ -115,22 +115,23 @@ static void on_failed(const struct frame *f) {
 }
 
 static bool is_text(uint8_t type) {
-  return type == F_HELLO || type == F_READY || type == F_STARTED || type == F_FAILED || type == F_EXIT;
+  return type == F_HELLO || type == F_SEEDED || type == F_READY || type == F_STARTED || type == F_FAILED || type == F_EXIT;
 }
 
 static void on_machine(const struct frame *f) {
   if (f->type == F_HELLO && machine.state == BOOTING) {
-    if (number(f, "proto", 1, 0) != 1) {
+    if (number(f, "proto", 2, 0) != 2) {
       guest_error("another protocol version");
       return;
     }
+    if (send_seed()) machine.state = SEEDING;
+    else finish(125, false, "no random numbers for the guest");
+  } else if (f->type == F_SEEDED && machine.state == SEEDING) {
+    /* Not before: what is not a machine of its own gets no workload. */
     take(f, "kernel", machine.kernel, sizeof machine.kernel);
     take(f, "agent", machine.agent, sizeof machine.agent);
     take(f, "bootid", machine.bootid, sizeof machine.bootid);
-    if (!send_seed()) {
-      finish(125, false, "no random numbers for the guest");
-      return;
-    }
+    qmp_close();
     bytes_put(&out, bytes_head(&config_frames), config_frames.length);
     bytes_free(&config_frames);
     machine.state = SEEDED;
@@ -211,6 +212,12 @@ static void ready(struct watch *w, uint32_t events) {
 void link_open(int fd) {
   watch_init(&link_watch, fd, ready);
   watch_set(&link_watch, EPOLLIN);
+}
+
+void link_restored(void) {
+  if (machine.state != RESTORING) return;
+  if (send_seed()) machine.state = SEEDING;
+  else finish(125, false, "no random numbers for the guest");
 }
 
 void link_close(void) { watch_close(&link_watch); }

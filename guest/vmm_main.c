@@ -1,4 +1,4 @@
-/* hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] -- qemu-system-x86_64 ARGUMENTS…
+/* hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] -- qemu-system-x86_64 ARGUMENTS…
  *
  * One epoll loop, nothing blocks. Exits with the workload's code; 125 when the machine or the workload could not be started. */
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -84,13 +85,13 @@ static void forward_signals(void) {
 
 static void on_timeout(void) {
   if (machine.state == HALTING) finish(machine.code, machine.oom, machine.message);
-  else if (machine.state == BOOTING) finish(125, false, "the guest did not answer in time");
+  else if (machine.state <= SEEDING) finish(125, false, "the guest did not answer in time");
   else if (machine.state < RUNNING) halt(125, "the guest did not get ready in time");
 }
 
 /* Runs until the machine has ended and everything is written. */
 static void run(int boot_ms) {
-  enum state seen = BOOTING;
+  enum state seen = machine.state;
   limit = now_ms() + boot_ms;
   for (;;) {
     if (machine.state != seen && machine.state <= RUNNING) limit = machine.state == RUNNING ? 0 : now_ms() + boot_ms;
@@ -98,6 +99,7 @@ static void run(int boot_ms) {
     forward_signals();
     stdio_update();
     clients_update();
+    qmp_update();
     link_update();
     if (machine.state != seen) continue;
     if (seen == EXITED && stdio_flushed() && (clients_flushed() || now_ms() >= limit)) return;
@@ -118,17 +120,18 @@ static void file_server_ready(struct watch *w, uint32_t events) {
 }
 
 static int usage(void) {
-  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] -- QEMU ARGUMENTS...\n", stderr);
+  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] -- QEMU ARGUMENTS...\n", stderr);
   return 125;
 }
 
 int main(int argc, char **argv) {
   const char *dir = NULL;
-  uint64_t seconds = 60, server = 0;
+  uint64_t seconds = 60, server = 0, state = 0;
   int at = 1;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
     if (strcmp(argv[at], "--dir") == 0) dir = argv[at + 1];
     else if (strcmp(argv[at], "--file-server") == 0 && parse_number(argv[at + 1], AGENT_FD - 1, &server)) continue;
+    else if (strcmp(argv[at], "--restore") == 0 && parse_number(argv[at + 1], AGENT_FD - 2, &state)) continue;
     else if (strcmp(argv[at], "--boot-timeout") != 0 || !parse_number(argv[at + 1], 86400, &seconds)) return usage();
   }
   if (dir == NULL || at + 1 >= argc || strcmp(argv[at], "--") != 0) return usage();
@@ -136,6 +139,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "hull-vmm: %s: %s\n", dir, strerror(errno));
     return 125;
   }
+  /* QEMU, which may be taken over, has our uid and sees our /proc: it gets no way into us by it. */
+  prctl(PR_SET_DUMPABLE, 0);
   unlink("status");
   sigset_t mask;
   sigfillset(&mask);
@@ -143,11 +148,12 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++) sigdelset(&mask, synchronous[i]);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   signal(SIGPIPE, SIG_IGN);
-  int pair[2];
+  int pair[2], control[2] = {-1, -1};
   char message[MESSAGE_MAX] = "";
   bool ok = loop_open() == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0;
+  if (ok && state != 0) ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) == 0;
   if (!ok) snprintf(message, sizeof message, "%s", strerror(errno));
-  if (ok) ok = link_load(message) && clients_listen(message) && qemu_start(argv + at + 1, pair[1], message);
+  if (ok) ok = link_load(message) && clients_listen(message) && qemu_start(argv + at + 1, pair[1], control[1], message);
   if (!ok) {
     fprintf(stderr, "hull-vmm: %s\n", message);
     finish(125, false, message);
@@ -158,6 +164,13 @@ int main(int argc, char **argv) {
   close(pair[1]); /* QEMU's: its end must be the last, so that we see it go */
   fcntl(pair[0], F_SETFL, O_NONBLOCK);
   link_open(pair[0]);
+  if (state != 0) {
+    close(control[1]);
+    close((int)state); /* the state, and after it the memory: QEMU's alone */
+    close((int)state + 1);
+    machine.state = RESTORING;
+    qmp_open(control[0], (int)state);
+  }
   watch_init(&signals, signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK), signals_ready);
   watch_set(&signals, EPOLLIN);
   if (server != 0) {

@@ -57,7 +57,12 @@ static void words_ready(struct watch *w, uint32_t events) {
   take_words();
 }
 
-static void become_qemu(char *const args[], int link, int output) {
+static void hand_down(int fd, int as) {
+  if (fd == as) fcntl(fd, F_SETFD, 0);
+  else dup2(fd, as);
+}
+
+static void become_qemu(char *const args[], int link, int qmp, int output) {
   sigset_t none;
   sigemptyset(&none);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -65,8 +70,8 @@ static void become_qemu(char *const args[], int link, int output) {
   signal(SIGPIPE, SIG_DFL);
   int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null < 0) _exit(125);
-  if (link == AGENT_FD) fcntl(link, F_SETFD, 0);
-  else dup2(link, AGENT_FD);
+  hand_down(link, AGENT_FD);
+  if (qmp >= 0) hand_down(qmp, QMP_FD);
   dup2(null, 0);
   dup2(output, 1);
   dup2(output, 2);
@@ -75,15 +80,15 @@ static void become_qemu(char *const args[], int link, int output) {
   _exit(125);
 }
 
-bool qemu_start(char *const args[], int link, char *message) {
+bool qemu_start(char *const args[], int link, int qmp, char *message) {
   int output[2];
   log_fd = open("qemu.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  /* Pipe ends away from 20: the child puts the socket there. */
+  /* Pipe ends away from 20 and 21: the child puts the sockets there. */
   if (pipe2(output, O_CLOEXEC) < 0) return snprintf(message, MESSAGE_MAX, "pipe: %s", strerror(errno)), false;
-  int high = fcntl(output[1], F_DUPFD_CLOEXEC, AGENT_FD + 1);
+  int high = fcntl(output[1], F_DUPFD_CLOEXEC, QMP_FD + 1);
   close(output[1]);
   pid = high < 0 ? -1 : fork();
-  if (pid == 0) become_qemu(args, link, high);
+  if (pid == 0) become_qemu(args, link, qmp, high);
   int error = errno;
   if (high >= 0) close(high);
   fcntl(output[0], F_SETFL, O_NONBLOCK);

@@ -87,6 +87,7 @@ bool net_register(napi_env env, napi_value exports);
 bool streams_register(napi_env env, napi_value exports);
 bool process_register(napi_env env, napi_value exports);
 bool userns_register(napi_env env, napi_value exports);
+bool memory_register(napi_env env, napi_value exports);
 
 struct function {
   const char *name;

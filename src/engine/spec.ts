@@ -215,6 +215,7 @@ export async function workloadSpec(
     layers: root.layers,
     chainId: root.chainId,
     readOnlyRootfs: host.ReadonlyRootfs,
+    ephemeral: host.AutoRemove,
     mounts: mountsOf(record, paths.execRoot),
     resources: resourcesOf(host),
     network,

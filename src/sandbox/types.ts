@@ -136,6 +136,8 @@ export interface WorkloadSpec {
   /** Names the image's root for caches: OCI image-spec ChainID ('sha256:…') of the top layer. */
   chainId: string
   readOnlyRootfs: boolean
+  /** What the workload has written is of no use once it has ended by itself (--rm): a VM need not bring it to its disk then. */
+  ephemeral?: boolean
   mounts: MountSpec[]
   resources: Resources
   network: SandboxNetwork

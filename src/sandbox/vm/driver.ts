@@ -23,6 +23,7 @@ import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
+import { Templates, type Template, type TemplateShape } from './templates.js'
 import { VmSandbox } from './sandbox.js'
 import { checkShare, sharesOf } from './shares.js'
 import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
@@ -80,6 +81,7 @@ export class VmDriver implements SandboxDriver {
   private readonly live = new Map<string, string[]>()
   private fileServerParts: { at: number; value: Promise<FileServerParts> } | undefined
   private readonly maintenance: Maintenance
+  private readonly templates: Templates
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
   constructor(private readonly options: VmDriverOptions) {
@@ -95,6 +97,7 @@ export class VmDriver implements SandboxDriver {
         throw error
       }
     })
+    this.templates = new Templates(join(this.jails, 'templates'))
     this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
   }
 
@@ -150,7 +153,7 @@ export class VmDriver implements SandboxDriver {
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
-    const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
+    const [{ parts: vmParts, jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { blockIO } = await jailBlockIo(spec)
     const { accelerator } = choice
     const { shares, sockets } = await sharesOf(spec.mounts)
@@ -158,6 +161,7 @@ export class VmDriver implements SandboxDriver {
     const uid = await this.uids.take(spec.id, spec.stateDir)
     this.live.set(spec.id, [jailRoot, ...(parts ? [parts.root] : [])])
     let files: { server: FileServer; connection: number } | undefined
+    let template: Template | undefined
     try {
       await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
@@ -166,6 +170,10 @@ export class VmDriver implements SandboxDriver {
         'config.frames': configFrames(spec, size.guestMemory, sockets),
         'run.frames': run,
       }
+      const shape: TemplateShape = { accelerator, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
+      // The file server's device cannot be saved and wants memory that it shares: such machines boot.
+      // Under KVM a boot takes a fraction of the time, and clones have not been proven yet.
+      if (!parts && !this.options.console && accelerator === 'tcg') template = await this.templates.take(shape, vmParts, jailRoot)
       // All to their end, before anything is undone.
       const [image, disk, directory, server] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),
@@ -186,23 +194,25 @@ export class VmDriver implements SandboxDriver {
         hostname: `hull-${spec.id.slice(0, 12)}`,
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
         shares: files !== undefined,
+        clone: template !== undefined,
         cgroupsPath: options.cgroupPath,
         ...(blockIO ? { blockIO } : {}),
         oomScoreAdj: spec.resources.oomScoreAdj,
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(template ? { start: 'template' as const } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.
-      const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : [])]
+      const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : []), ...(template ? [template.state, template.memory] : [])]
       const supervised = await Supervised.create({ ...options, preserveFds })
-      return await this.sandbox(spec, record, supervised, files?.server)
+      return await this.sandbox(spec, record, supervised, files?.server, template && (() => this.templates.distrust(shape, vmParts, jailRoot)))
     } catch (error) {
       await this.forget(spec, uid, files?.server).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     } finally {
       if (files) closeSync(files.connection)
+      if (template) for (const fd of [template.state, template.memory]) closeSync(fd)
     }
   }
 
@@ -250,18 +260,19 @@ export class VmDriver implements SandboxDriver {
     await removeRunDirectory(runDir)
   }
 
-  /** Halts what was booted for work on files: the daemon ends. */
-  endMaintenance(): Promise<void> {
-    return this.maintenance.endAll()
+  /** Halts what was booted for work on files, and what is being prepared: the daemon ends. */
+  async endMaintenance(): Promise<void> {
+    await Promise.all([this.maintenance.endAll(), this.templates.close()])
   }
 
-  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised, files: FileServer | undefined): Promise<VmSandbox> {
+  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised, files: FileServer | undefined, onBadTemplate?: () => Promise<void>): Promise<VmSandbox> {
     return new VmSandbox(
       spec, record, supervised,
       await cgroupOf(record.cgroupsPath),
       (privileged) => capabilitiesFor(spec, privileged),
       () => this.forget(spec, record.uid, files),
       files,
+      onBadTemplate,
     )
   }
 
@@ -330,10 +341,16 @@ export class VmDriver implements SandboxDriver {
     return this.fileServerParts.value
   }
 
+  /** Resolves when no template is being made. For tests. */
+  templatesIdle(): Promise<void> {
+    return this.templates.idle()
+  }
+
   /** Removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
   async collectGarbage(): Promise<void> {
     const { jailRoot } = await this.prepare()
     const files = await this.fileServer().then((parts) => [parts.root], () => [])
+    await this.templates.collect(jailRoot)
     await collectJailRoots(this.jails, new Set([jailRoot, ...files, ...[...this.live.values()].flat()]))
   }
 }

@@ -77,6 +77,7 @@ async function machineFacts(input: ExplainInput, qemu: number | undefined): Prom
   const rows: Row[] = [
     ['hypervisor', await hypervisorVersion(input.record.jailRoot)],
     ['accelerator', option(args, '-accel').split(',')[0] === 'kvm' ? 'kvm (hardware)' : 'tcg (software emulation: not a security boundary)'],
+    ['start', input.record.start === 'template' ? 'from a memory template (docs/decisions/0013)' : 'booted'],
     ['processor', option(args, '-cpu')],
     ['vCPUs', option(args, '-smp')],
     ['RAM', option(args, '-m')],

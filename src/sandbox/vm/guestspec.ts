@@ -112,6 +112,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: 
     ['root', '/dev/vda'],
     ['disk', '/dev/vdb'],
     ['readonly', spec.readOnlyRootfs ? '1' : '0'],
+    ['ephemeral', spec.ephemeral ? '1' : '0'],
     ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],
   )
   for (const mount of mountEntries(spec.mounts, sockets)) entries.push(['mount', mount])

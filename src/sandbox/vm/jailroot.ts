@@ -73,7 +73,7 @@ export async function findVmParts(guestDir: string, qemuName = 'qemu-system-x86_
  * another name.
  */
 export async function fingerprint(parts: VmParts, closure: LibraryClosure): Promise<string> {
-  const hash = createHash('sha256').update('jail 1\n')
+  const hash = createHash('sha256').update('jail 2\n')
   const files = [...programs(parts), parts.supervisor, parts.kernel, parts.initrd, ...Object.values(parts.firmware), closure.loader, ...closure.libraries.values()]
   for (const [index, s] of (await Promise.all(files.map((file) => stat(file)))).entries()) {
     hash.update(`${files[index]}\0${s.size}\0${s.mtimeMs}\0${s.ino}\n`)
@@ -129,7 +129,7 @@ async function populate(root: string, parts: VmParts, { loader, libraries }: Lib
   await installFile(loader, at(loader), 0o555)
   for (const [name, path] of libraries) await installFile(path, at(join(LIBRARIES, name)), 0o444)
   // Mount points: the file system is read-only when the runtime mounts over them.
-  for (const directory of ['dev', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
+  for (const directory of ['dev', 'proc', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
   for (const file of [JAIL_PATHS.image, JAIL_PATHS.disk]) await (await open(at(file), 'wx', 0o444)).close()
 }
 

@@ -1,6 +1,6 @@
 import type { OciBlockIo, OciConfig } from '../../oci/spec-types.js'
 import { jailSeccomp } from './jailseccomp.js'
-import { JAIL_PATHS, qemuArguments, TAP_FD, AGENT_FD, type Accelerator } from './qemu.js'
+import { AGENT_FD, JAIL_PATHS, QMP_FD, qemuArguments, TAP_FD, type Accelerator } from './qemu.js'
 import type { VmSize } from './resources.js'
 
 /** What a jail is made from. All paths are the host's, absolute. */
@@ -21,6 +21,8 @@ export interface JailInput {
   mac?: string
   /** There is a file server: its connection is inherited, after the tap. */
   shares: boolean
+  /** The machine is a clone of a template: its state and its memory are inherited, after all others. */
+  clone: boolean
   /** '/parent/id' */
   cgroupsPath: string
   /** The VM's disk is a file of the host: its I/O is limited as a container's is. */
@@ -35,8 +37,9 @@ export interface JailInput {
 /** /dev/kvm, major and minor (linux/miscdevice.h). */
 const KVM_DEVICE = { type: 'c' as const, path: '/dev/kvm', major: 10, minor: 232 }
 
-/** Inherited descriptors come in order: the tap, if there is a network, then the file server. */
+/** Inherited descriptors come in order: the tap, if there is a network, then the file server, then a template's state and its memory. */
 const sharesFd = (input: JailInput) => (input.mac === undefined ? TAP_FD : TAP_FD + 1)
+const stateFd = (input: JailInput) => (input.shares ? sharesFd(input) + 1 : sharesFd(input))
 
 /** Arguments of the supervisor; what follows `--` is QEMU's command line. */
 export function supervisorArguments(input: JailInput): string[] {
@@ -52,14 +55,16 @@ export function supervisorArguments(input: JailInput): string[] {
     disk: JAIL_PATHS.disk,
     ...(input.mac === undefined ? {} : { network: { fd: TAP_FD, mac: input.mac } }),
     ...(input.shares ? { shares: { fd: sharesFd(input) } } : {}),
+    // By /proc, since QEMU takes a path: opening it anew asks the file's seals, not its descriptor.
+    ...(input.clone ? { memory: { use: 'clone', path: `/proc/self/fd/${stateFd(input) + 1}`, qmpFd: QMP_FD } as const } : {}),
     ...(input.console ? { console: `${JAIL_PATHS.directory}/console.log` } : {}),
   })
-  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), ...(input.shares ? ['--file-server', String(sharesFd(input))] : []), '--', JAIL_PATHS.qemu, ...qemu]
+  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), ...(input.shares ? ['--file-server', String(sharesFd(input))] : []), ...(input.clone ? ['--restore', String(stateFd(input))] : []), '--', JAIL_PATHS.qemu, ...qemu]
 }
 
 /**
  * The OCI runtime spec (1.0) of the container around the VMM: every namespace new, one unprivileged uid without any capability, a read-only root
- * with the files of QEMU and nothing else, no /proc and no /sys, three device nodes, a cgroup with the VM's limits.
+ * with the files of QEMU and nothing else, no /sys, no /proc (a clone has one that shows nothing but the jail's own processes), three device nodes, a cgroup with the VM's limits.
  */
 export function jailConfig(input: JailInput): OciConfig {
   const bind = (destination: string, source: string, ...options: string[]) => ({
@@ -87,6 +92,7 @@ export function jailConfig(input: JailInput): OciConfig {
     },
     mounts: [
       { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'noexec', 'strictatime', 'mode=755', 'size=64k'] },
+      ...(input.clone ? [{ destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'nodev', 'noexec', 'ro', 'subset=pid'] }] : []),
       bind(JAIL_PATHS.directory, input.directory, 'rw'),
       bind(JAIL_PATHS.image, input.image, 'ro'),
       bind(JAIL_PATHS.disk, input.disk, 'rw'),

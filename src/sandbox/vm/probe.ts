@@ -21,7 +21,6 @@ export interface BootResult {
   /** HELLO's fields; absent when there was none. */
   kernel?: string
   agent?: string
-  bootId?: string
   /** Why not. */
   reason?: string
 }
@@ -67,7 +66,7 @@ export async function bootGuest(parts: VmParts, accelerator: Accelerator, timeou
           if (frame.type !== FrameType.HELLO) return
           const hello = textMap(decodeText(frame.payload))
           const field = (key: string) => cleanMessage(hello.get(key) ?? '')
-          decide({ ok: true, milliseconds: elapsed(), kernel: field('kernel'), agent: field('agent'), bootId: field('bootid') })
+          decide({ ok: true, milliseconds: elapsed(), kernel: field('kernel'), agent: field('agent') })
         })
       } catch (error) {
         decide({ ok: false, milliseconds: elapsed(), reason: messageOf(error) })

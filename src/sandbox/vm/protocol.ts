@@ -1,5 +1,5 @@
 /**
- * The guest protocol, version 1 (guest/PROTOCOL.md): frames on ctl.sock and in the files that hull-vmm reads.
+ * The guest protocol, version 2 (guest/PROTOCOL.md): frames on ctl.sock and in the files that hull-vmm reads.
  * Everything that is decoded here comes from a jailed process that itself relays a hostile guest: every length is bounded,
  * every text is checked, and an error ends the link.
  */
@@ -29,6 +29,7 @@ export const FrameType = {
   RESIZE_MAIN: 27,
   HALT: 28,
   ACCEPT: 29,
+  SEEDED: 30,
 } as const
 
 /** Bytes of a frame's header. */

@@ -19,8 +19,22 @@ export const JAIL_PATHS = {
 
 /** Descriptors that the supervisor finds or makes (guest/PROTOCOL.md, guest/vmm.c). */
 export const AGENT_FD = 20
+export const QMP_FD = 21
 /** The tap, as conmon and crun hand it down (`--preserve-fds=1`). */
 export const TAP_FD = 3
+
+/** Of a template's devices: there, of the same kind, and empty. A clone has the real one in its place. */
+export const PLACEHOLDER = Symbol('placeholder')
+
+/**
+ * Memory that is a file. `template`: shared, so that the file is what a clone starts from; the machine boots, and listens to QMP on `qmpFd`. `clone`: private pages over a
+ * template's file; the machine waits for `migrate-incoming` on `qmpFd` instead of booting.
+ */
+export interface MachineMemory {
+  use: 'template' | 'clone'
+  path: string
+  qmpFd: number
+}
 
 /** What a machine is made of. */
 export interface Machine {
@@ -34,12 +48,14 @@ export interface Machine {
   firmware?: string
   /** Descriptor of a connected stream socket to the agent. */
   agentFd: number
+  /** How the machine comes to life; absent: it boots. */
+  memory?: MachineMemory
   /** EROFS image, opened read-only by QEMU whatever the guest does. Becomes /dev/vda. */
-  image?: string
+  image?: string | typeof PLACEHOLDER
   /** ext4 image for the writable layer. Becomes /dev/vdb. */
-  disk?: string
-  /** An open tap and the guest's MAC address. */
-  network?: { fd: number; mac: string }
+  disk?: string | typeof PLACEHOLDER
+  /** An open tap and the guest's MAC address; in a template a tap of QEMU's own making. */
+  network?: { fd: number; mac: string } | typeof PLACEHOLDER
   /** A connected socket to the file server (vhost-user): becomes the virtiofs "hull". */
   shares?: { fd: number }
   /** File that gets the guest kernel's console; for finding faults only. */
@@ -72,8 +88,14 @@ export function kernelCommandLine(accelerator: Accelerator, console: boolean): s
   return words.join(' ')
 }
 
+/**
+ * Bytes of a placeholder disk. The guest remembers this size: what takes its place may be smaller (a file system knows its own size), never larger.
+ */
+const PLACEHOLDER_SIZE = 2 ** 40
+
 /** A block device by JSON, the only form in which no character of a file name is special. */
-function blockdev(node: string, file: string, readOnly: boolean): string {
+function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boolean): string {
+  if (file === PLACEHOLDER) return JSON.stringify({ driver: 'null-co', 'node-name': node, size: PLACEHOLDER_SIZE, 'read-zeroes': true, 'read-only': readOnly })
   return JSON.stringify({
     driver: 'raw',
     'node-name': node,
@@ -85,21 +107,29 @@ function blockdev(node: string, file: string, readOnly: boolean): string {
   })
 }
 
+/** Of the template's network card, until a clone's agent sets its own. Locally administered. */
+const PLACEHOLDER_MAC = '02:00:00:00:00:01'
+
+const memoryBackend = ({ use, path }: MachineMemory, ram: number): string =>
+  `memory-backend-file,id=ram,size=${ram / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=${use === 'template' ? 'on' : 'off'}`
+
 /** QEMU's arguments, without argv[0]. */
 export function qemuArguments(machine: Machine): string[] {
   if (machine.ram % (1 << 20) !== 0 || machine.ram <= 0) throw new Error(`RAM of ${machine.ram} bytes`)
   if (!Number.isInteger(machine.vcpus) || machine.vcpus < 1) throw new Error(`${machine.vcpus} vCPUs`)
   const args = [
     '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
-    '-sandbox', SANDBOX,
+    // The template's state goes to a file by a pipe: it is our own kernel and agent alone that run then.
+    '-sandbox', machine.memory?.use === 'template' ? SANDBOX.replace('spawn=deny', 'spawn=allow') : SANDBOX,
     ...(machine.firmware ? ['-L', machine.firmware] : []),
-    '-machine', machine.shares ? `${MACHINE},memory-backend=ram` : MACHINE,
+    '-machine', machine.shares || machine.memory ? `${MACHINE},memory-backend=ram` : MACHINE,
     '-accel', machine.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TCG_CACHE_MIB}`,
     '-cpu', CPU[machine.accelerator],
     '-smp', String(machine.vcpus),
     '-m', `${machine.ram / (1 << 20)}M`,
     // The file server reads and writes the guest's memory itself: it must be a file that both have. Only then: such memory is not merged, and is counted as shared.
     ...(machine.shares ? ['-object', `memory-backend-memfd,id=ram,size=${machine.ram / (1 << 20)}M,share=on`] : []),
+    ...(machine.memory ? ['-object', memoryBackend(machine.memory, machine.ram)] : []),
     // First of all devices, so that the agent's port has a number that never changes.
     '-device', 'virtio-serial-pci,disable-legacy=on',
     '-chardev', `socket,id=agent,fd=${machine.agentFd}`,
@@ -112,16 +142,20 @@ export function qemuArguments(machine: Machine): string[] {
     args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', 'virtio-blk-pci,drive=disk,disable-legacy=on')
   }
   if (machine.network) {
-    if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(machine.network.mac)) throw new Error(`bad MAC address ${JSON.stringify(machine.network.mac)}`)
+    const real = machine.network === PLACEHOLDER ? undefined : machine.network
+    if (real && !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(real.mac)) throw new Error(`bad MAC address ${JSON.stringify(real.mac)}`)
     args.push(
-      '-netdev', `tap,id=net,fd=${machine.network.fd}`,
-      '-device', `virtio-net-pci,netdev=net,mac=${machine.network.mac},romfile=,disable-legacy=on`,
+      // A template's must be a real tap, too: its offloads (vnet_hdr) are part of the device's state.
+      '-netdev', real ? `tap,id=net,fd=${real.fd}` : 'tap,id=net,ifname=tap0,script=no,downscript=no',
+      '-device', `virtio-net-pci,netdev=net,mac=${real?.mac ?? PLACEHOLDER_MAC},romfile=,disable-legacy=on`,
     )
   }
   if (machine.shares) {
     args.push('-chardev', `socket,id=shares,fd=${machine.shares.fd}`, '-device', 'vhost-user-fs-pci,chardev=shares,tag=hull,queue-size=512')
   }
   if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
+  if (machine.memory) args.push('-chardev', `socket,id=qmp,fd=${machine.memory.qmpFd}`, '-mon', 'chardev=qmp,mode=control')
+  if (machine.memory?.use === 'clone') return [...args, '-incoming', 'defer']
   args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined))
   return args
 }

@@ -49,6 +49,8 @@ export class VmSandbox implements Sandbox {
     private readonly capabilities: (privileged: boolean) => readonly string[],
     private readonly onDestroyed: () => Promise<void>,
     private readonly fileServer?: FileServer,
+    /** The template that the machine is a clone of does not load. */
+    private readonly onBadTemplate?: () => Promise<void>,
   ) {
     this.client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
     this.sockets = new SocketProxy(this.client, record.sockets ?? [])
@@ -82,16 +84,23 @@ export class VmSandbox implements Sandbox {
       await this.waitForStart()
       this.serveSockets()
     } catch (error) {
-      if (error instanceof StartFailure) throw startError(error.failure)
-      if (!(error instanceof LinkClosed)) throw error
-      // The VM ended before it said anything: what it left tells why.
-      const exit = await this.exited
-      const status = await readVmStatus(this.spec.runDir)
-      const words = status?.message || (await readQemuLog(this.spec.runDir))
-      if (status?.code === 126 || status?.code === 127) throw startError({ code: status.code, message: status.message })
-      const oom = exit.oomKilled ? ' (the host ended it: out of memory)' : ''
-      throw startError({ code: 125, message: `the virtual machine ended with code ${exit.code} before the workload ran${oom}${words ? `: ${words}` : ''}` })
+      const failure = await this.startFailure(error)
+      // Words of hull-vmm's (vmm_qmp.c, vmm_main.c): what the guest says of its own comes later.
+      if (this.onBadTemplate && failure instanceof Error && /cannot load the template|before the workload started|did not answer in time/.test(failure.message)) await this.onBadTemplate()
+      throw failure
     }
+  }
+
+  private async startFailure(error: unknown): Promise<unknown> {
+    if (error instanceof StartFailure) return startError(error.failure)
+    if (!(error instanceof LinkClosed)) return error
+    // The VM ended before it said anything: what it left tells why.
+    const exit = await this.exited
+    const status = await readVmStatus(this.spec.runDir)
+    const words = status?.message || (await readQemuLog(this.spec.runDir))
+    if (status?.code === 126 || status?.code === 127) return startError({ code: status.code, message: status.message })
+    const oom = exit.oomKilled ? ' (the host ended it: out of memory)' : ''
+    return startError({ code: 125, message: `the virtual machine ended with code ${exit.code} before the workload ran${oom}${words ? `: ${words}` : ''}` })
   }
 
   /** The workload runs: its connections to sockets of the host are taken from here on. */

@@ -99,20 +99,33 @@ describe('when things die', () => {
   })
 })
 
+it('a machine that does not confirm its seed gets no workload', async () => {
+  const bytes = join(lab.dir, 'hello')
+  writeFileSync(bytes, encode(T.HELLO, text([['proto', 2]])))
+  const vm = await lab.boot({ args: ['true'], command: ['bash', '-c', 'cat "$0" >&20; exec cat <&20 > "$0.got"', bytes], bootTimeout: 1 })
+  expect(await vm.exited).toBe(125)
+  expect(await vm.status()).toContain('message=the guest did not answer in time\n')
+  const got = readFileSync(`${bytes}.got`)
+  expect([got.readUInt32LE(0), got[4], got.length]).toEqual([76, T.SEED, 12 + 76]) // and not one byte of CONFIG
+})
+
 /** A guest in the place of QEMU: hostile bytes on descriptor 20. */
 describe('a guest that breaks the protocol', () => {
-  const hello = encode(T.HELLO, text([['proto', 1], ['kernel', 'x\x1b[31m']]))
+  const hello = encode(T.HELLO, text([['proto', 2]]))
+  const seeded = encode(T.SEEDED, text([['kernel', 'x\x1b[31m']]))
   const ready = encode(T.READY)
   const started = encode(T.STARTED, text([['pid', 2]]), 1)
-  const up = [hello, ready, started]
+  const up = [hello, seeded, ready, started]
 
   it.each([
     ['a length beyond the limit', [Buffer.from([1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0])], 'a malformed frame'],
-    ['text without its end', [encode(T.HELLO, Buffer.from('proto=1'))], 'a malformed frame'],
+    ['text without its end', [encode(T.HELLO, Buffer.from('proto=2'))], 'a malformed frame'],
     ['READY before HELLO', [ready], 'a frame out of order'],
-    ['another version', [encode(T.HELLO, text([['proto', 2]]))], 'another protocol version'],
-    ['EXIT before STARTED', [hello, ready, encode(T.EXIT, text([['code', 0]]), 1)], 'a frame out of order'],
-    ['STDOUT before STARTED', [hello, ready, encode(T.STDOUT, Buffer.from('x'), 1)], 'a frame out of order'],
+    ['another version', [encode(T.HELLO, text([['proto', 3]]))], 'another protocol version'],
+    ['READY without SEEDED', [hello, ready], 'a frame out of order'],
+    ['SEEDED before HELLO', [seeded], 'a frame out of order'],
+    ['EXIT before STARTED', [hello, seeded, ready, encode(T.EXIT, text([['code', 0]]), 1)], 'a frame out of order'],
+    ['STDOUT before STARTED', [hello, seeded, ready, encode(T.STDOUT, Buffer.from('x'), 1)], 'a frame out of order'],
     ['a daemon frame', [...up, encode(T.EXEC, Buffer.alloc(0), 1)], 'a frame out of order'],
     ['a stream that was never opened', [...up, encode(T.STDOUT, Buffer.from('x'), 7)], 'a frame for a stream that was never opened'],
     ['output beyond its window', [...up, ...Array.from({ length: 20 }, () => encode(T.STDOUT, Buffer.alloc(65_536), 1))], 'output beyond its window'],

@@ -12,6 +12,7 @@ const here = new URL('../../../', import.meta.url).pathname
 /** A place of its own for one test file: directories, an image, a driver, and the look for what is left. */
 export class Lab {
   private counter = 0
+  private readonly drivers: VmDriver[] = []
 
   private constructor(
     readonly directory: string,
@@ -35,7 +36,7 @@ export class Lab {
   }
 
   driver(options: Partial<VmDriverOptions> = {}): VmDriver {
-    return new VmDriver({
+    const driver = new VmDriver({
       dataRoot: join(this.directory, 'data'),
       execRoot: join(this.directory, 'exec'),
       guestDir: process.env.HULL_GUEST_DIR ?? join(here, 'build/guest'),
@@ -53,6 +54,8 @@ export class Lab {
       cgroupParent: this.cgroupParent,
       ...options,
     })
+    this.drivers.push(driver)
+    return driver
   }
 
   process(args: string[], more: Partial<ProcessSpec> = {}): ProcessSpec {
@@ -80,6 +83,7 @@ export class Lab {
   }
 
   async remove(): Promise<void> {
+    for (const driver of this.drivers) await driver.endMaintenance() // templates that are being made
     await rm(this.directory, { recursive: true, force: true })
     for (const controller of await readdir('/sys/fs/cgroup')) {
       await rm(join('/sys/fs/cgroup', controller, this.cgroupParent), { recursive: false }).catch(() => {})

@@ -1,0 +1,238 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { closeSync, openSync } from 'node:fs'
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { release } from 'node:os'
+import { basename, join } from 'node:path'
+import { messageOf } from '../../base/errors.js'
+import { log } from '../../base/log.js'
+import { sealedCopy } from '../../host/memory.js'
+import type { VmParts } from './jailroot.js'
+import { PLACEHOLDER, qemuArguments, type Accelerator, type Machine } from './qemu.js'
+import { buildTemplate, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
+
+/** What must be the same in a template and its clones, besides the programs. */
+export interface TemplateShape {
+  accelerator: Accelerator
+  vcpus: number
+  /** bytes */
+  ram: number
+  /** There is a network card. */
+  network: boolean
+}
+
+/** What a clone inherits: descriptors that are the taker's to close. */
+export interface Template {
+  state: number
+  memory: number
+}
+
+interface Stamp {
+  version: 1
+  key: string
+  /** Name of the jail's root: stands for QEMU, its libraries, firmware, kernel, initrd and hull-vmm. */
+  jail: string
+  /** bytes */
+  ram: number
+  stateSha256: string
+}
+
+/** Of larger machines no template is made: they are rare, and each template lies in memory. */
+const MAX_RAM = 2 ** 31
+/** Templates in memory at once; a further one takes the place of the one that was used longest ago. */
+const MAX_OPEN = 6
+/** Milliseconds after the first wish for a template: the VM that wished for it boots meanwhile, and should not wait for a processor. */
+const BUILD_DELAY = 2_500
+/** Milliseconds before a build that failed is tried again. */
+const RETRY_DELAY = 300_000
+
+/** The machine that a template of this shape is made of. Its paths are relative to the directory where it is built. */
+export function templateMachine(shape: TemplateShape, parts: Pick<VmParts, 'kernel' | 'initrd'>, fds: { agent: number; qmp: number }): Machine {
+  return {
+    accelerator: shape.accelerator, vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
+    image: PLACEHOLDER, disk: PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
+    memory: { use: 'template', path: MEMORY_FILE, qmpFd: fds.qmp },
+  }
+}
+
+/**
+ * Memory templates below `directory`: machines of our own kernel and agent, stopped just before the agent was told who it is. One for each set of programs, command line,
+ * size, processor and host kernel; made in the background at the first wish, kept on disk, and in memory as a sealed copy that clones map privately. docs/decisions/0013-templates.md.
+ */
+export class Templates {
+  /** Sealed memory by key, used longest ago first. */
+  private readonly open = new Map<string, Promise<number>>()
+  private readonly building = new Map<string, NodeJS.Timeout | Promise<void>>()
+  private readonly failed = new Map<string, number>()
+  private queue: Promise<void> = Promise.resolve()
+  private readonly stopped = new AbortController()
+
+  constructor(private readonly directory: string) {}
+
+  /** The template of a shape if there is one by now. If not, one is built in the background and the caller boots. */
+  async take(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<Template | undefined> {
+    if (shape.ram > MAX_RAM || this.stopped.signal.aborted) return undefined
+    const key = await templateKey(shape, parts, jailRoot)
+    try {
+      const memory = await this.memory(key)
+      // Its own of both: reading the state moves its offset, and the store may let go of the memory at any time.
+      if (memory !== undefined) return openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${memory}`)
+    } catch (error) {
+      log.warn('a memory template cannot be used and is made again', { key, error: messageOf(error) })
+      await this.forget(key)
+    }
+    this.want(key, shape, parts, jailRoot)
+    return undefined
+  }
+
+  /** A clone of it did not come to life: it is not used again. */
+  async distrust(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<void> {
+    const key = await templateKey(shape, parts, jailRoot)
+    log.error('a memory template did not come to life and is made again', { key })
+    await this.forget(key)
+    this.failed.set(key, Date.now()) // not at once: if it is not the template's fault it would be built for ever
+  }
+
+  /** Resolves when nothing is being built. For tests. */
+  async idle(): Promise<void> {
+    while (this.building.size > 0) await Promise.all([...this.building.values()].map((one) => (one instanceof Promise ? one : new Promise((done) => setTimeout(done, 50)))))
+  }
+
+  /** Ends what is being built and lets go of the memory. */
+  async close(): Promise<void> {
+    this.stopped.abort()
+    for (const one of this.building.values()) if (!(one instanceof Promise)) clearTimeout(one)
+    await this.queue.catch(() => {})
+    for (const memory of this.open.values()) await memory.then(closeSync, () => {})
+    this.open.clear()
+  }
+
+  /** Removes templates of other programs than these, and what a daemon left half made. For the start of the daemon. */
+  async collect(jailRoot: string): Promise<void> {
+    for (const name of await readdir(this.directory).catch(() => [])) {
+      const stamp = await readStamp(join(this.directory, name)).catch(() => undefined)
+      if (stamp?.jail !== basename(jailRoot) && !this.open.has(name)) await rm(join(this.directory, name), { recursive: true, force: true })
+    }
+  }
+
+  private async memory(key: string): Promise<number | undefined> {
+    const known = this.open.get(key)
+    if (known) {
+      this.open.delete(key)
+      this.open.set(key, known)
+      return known
+    }
+    if (this.building.has(key)) return undefined
+    const directory = join(this.directory, key)
+    const stamp = await readStamp(directory)
+    if (stamp === undefined) return undefined
+    const again = this.open.get(key) // somebody else read it meanwhile
+    if (again) return again
+    const memory = load(directory, key, stamp)
+    this.open.set(key, memory)
+    memory.catch(() => this.open.delete(key))
+    await this.makeRoom()
+    return memory
+  }
+
+  /** Clones keep their mapping of a memory that is closed here. */
+  private async makeRoom(): Promise<void> {
+    for (const [key, memory] of this.open) {
+      if (this.open.size <= MAX_OPEN) return
+      this.open.delete(key)
+      await memory.then(closeSync, () => {})
+    }
+  }
+
+  private async forget(key: string): Promise<void> {
+    const memory = this.open.get(key)
+    this.open.delete(key)
+    await memory?.then(closeSync, () => {})
+    await rm(join(this.directory, key), { recursive: true, force: true })
+  }
+
+  private want(key: string, shape: TemplateShape, parts: VmParts, jailRoot: string): void {
+    if (this.building.has(key) || Date.now() - (this.failed.get(key) ?? -Infinity) < RETRY_DELAY) return
+    const timer = setTimeout(() => {
+      this.queue = this.queue.then(() => this.build(key, shape, parts, jailRoot))
+      this.building.set(key, this.queue)
+    }, BUILD_DELAY)
+    timer.unref()
+    this.building.set(key, timer)
+  }
+
+  /** One at a time. Never rejects. */
+  private async build(key: string, shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<void> {
+    const temporary = join(this.directory, `tmp-${randomBytes(6).toString('hex')}`)
+    try {
+      if (this.stopped.signal.aborted) return
+      await mkdir(temporary, { recursive: true, mode: 0o700 })
+      const started = performance.now()
+      const { stateSha256 } = await buildTemplate(temporary, shape, parts, this.stopped.signal)
+      const stamp: Stamp = { version: 1, key, jail: basename(jailRoot), ram: shape.ram, stateSha256 }
+      await writeFile(join(temporary, 'stamp.json'), JSON.stringify(stamp), { mode: 0o600 })
+      for (const name of [MEMORY_FILE, STATE_FILE, 'stamp.json', '.']) await sync(join(temporary, name))
+      await rm(join(this.directory, key), { recursive: true, force: true })
+      await rename(temporary, join(this.directory, key))
+      log.info('made a memory template for virtual machines', { key, ...shape, milliseconds: Math.round(performance.now() - started) })
+    } catch (error) {
+      if (!this.stopped.signal.aborted) {
+        this.failed.set(key, Date.now())
+        log.warn('cannot make a memory template: virtual machines of this shape boot', { key, error: messageOf(error) })
+      }
+    } finally {
+      this.building.delete(key)
+      await rm(temporary, { recursive: true, force: true }).catch((error: unknown) => log.warn('cannot remove a directory', { path: temporary, error: messageOf(error) }))
+    }
+  }
+}
+
+/** Everything that a template and a clone must agree on. A change of any of it is another key. */
+export async function templateKey(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<string> {
+  const args = qemuArguments(templateMachine(shape, parts, { agent: 0, qmp: 0 }))
+  return createHash('sha256').update(JSON.stringify(['template 1', basename(jailRoot), release(), await processor(), args])).digest('hex').slice(0, 32)
+}
+
+let processorText: Promise<string> | undefined
+/** Model, microcode and features of the first processor: what `-cpu host` gives, and TCG's own code depends on. */
+function processor(): Promise<string> {
+  processorText ??= readFile('/proc/cpuinfo', 'utf8').then((text) => (text.split('\n\n')[0] ?? '').split('\n').filter((line) => /^(vendor_id|model|cpu family|stepping|microcode|flags|bugs)/.test(line)).join('\n'))
+  return processorText
+}
+
+async function readStamp(directory: string): Promise<Stamp | undefined> {
+  const text = await readFile(join(directory, 'stamp.json'), 'utf8').catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined
+    throw error
+  })
+  if (text === undefined) return undefined
+  const { version, key, jail, ram, stateSha256 } = JSON.parse(text) as Record<string, unknown>
+  if (version !== 1 || typeof key !== 'string' || typeof jail !== 'string' || typeof ram !== 'number' || typeof stateSha256 !== 'string') throw new Error('its stamp is not one')
+  return { version, key, jail, ram, stateSha256 }
+}
+
+async function load(directory: string, key: string, stamp: Stamp): Promise<number> {
+  if (stamp.key !== key) throw new Error('its stamp is another template’s')
+  const state = await readFile(join(directory, STATE_FILE))
+  if (createHash('sha256').update(state).digest('hex') !== stamp.stateSha256) throw new Error('its state is damaged')
+  if ((await stat(join(directory, MEMORY_FILE))).size !== stamp.ram) throw new Error('its memory is damaged')
+  return sealedCopy(join(directory, MEMORY_FILE))
+}
+
+function openBoth(statePath: string, memoryPath: string): Template {
+  const state = openSync(statePath, 'r')
+  try {
+    return { state, memory: openSync(memoryPath, 'r') }
+  } catch (error) {
+    closeSync(state)
+    throw error
+  }
+}
+
+async function sync(path: string): Promise<void> {
+  const file = await open(path, 'r')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}

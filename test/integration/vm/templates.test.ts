@@ -1,0 +1,183 @@
+import { createHash } from 'node:crypto'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { childrenOf } from '../../../src/host/process.js'
+import { sealedCopy } from '../../../src/host/memory.js'
+import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
+import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
+import { Lab, readFramed } from './lab.js'
+
+// docs/decisions/0013-templates.md names these tests.
+
+/** How many clones are compared; `HULL_CLONES=50` is the long form. */
+const clones = Number(process.env.HULL_CLONES ?? 6)
+
+let lab: Lab
+let driver: VmDriver
+const made: { sandbox: Sandbox; spec: WorkloadSpec }[] = []
+
+beforeAll(async () => {
+  lab = await Lab.make()
+  driver = lab.driver()
+})
+
+afterEach(async () => {
+  for (const { sandbox, spec } of made.splice(0)) {
+    await sandbox.destroy()
+    await driver.removeState(spec)
+  }
+  expect(await lab.leftovers()).toEqual([])
+})
+
+afterAll(() => lab.remove())
+
+async function create(args: string[], more: Partial<WorkloadSpec> = {}): Promise<{ sandbox: Sandbox; spec: WorkloadSpec }> {
+  const spec = lab.spec(args, more)
+  const sandbox = await driver.create(spec, {})
+  made.push({ sandbox, spec })
+  return { sandbox, spec }
+}
+
+/** What a workload printed, and how its machine came to life. */
+async function said(args: string[], more: Partial<WorkloadSpec> = {}): Promise<{ out: string; start: string | undefined }> {
+  const { sandbox, spec } = await create(args, more)
+  const output = readFramed((await sandbox.attach()).duplex)
+  await sandbox.start()
+  const start = startOf(spec)
+  expect((await sandbox.exited).code).toBe(0)
+  return { out: (await output).stdout, start }
+}
+
+const startOf = (spec: WorkloadSpec) => (JSON.parse(readFileSync(join(spec.runDir, 'vm.json'), 'utf8')) as { start?: string }).start
+const templates = () => join(lab.directory, 'data/vm/templates')
+const theTemplate = () => {
+  const names = readdirSync(templates())
+  expect(names).toHaveLength(1)
+  return join(templates(), names[0]!)
+}
+const hashOf = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex')
+const identity = ['sh', '-c', 'cat /proc/sys/kernel/random/boot_id; od -An -N16 -tx1 /dev/urandom; date +%s']
+
+it('the first machine of a shape boots and has a template made; the next is its clone', async () => {
+  expect((await said(['true'])).start).toBeUndefined()
+  await driver.templatesIdle()
+  expect((await readdir(theTemplate())).sort()).toEqual(['memory', 'stamp.json', 'state'])
+  const { sandbox, spec } = await create(['sleep', '1000'])
+  await sandbox.start()
+  expect(startOf(spec)).toBe('template')
+  const rows = (await sandbox.explain()).flatMap((facts) => facts.rows)
+  expect(rows.find(([name]) => name === 'start')?.[1]).toMatch(/^from a memory template/)
+})
+
+it('clones are different machines: random numbers, boot id; the clock is the host’s', async () => {
+  const seen: string[][] = []
+  const before = hashOf(join(theTemplate(), 'memory'))
+  for (let n = 0; n < clones; n++) {
+    const { out, start } = await said(identity)
+    expect(start).toBe('template')
+    const [bootId, random, now] = out.split('\n')
+    expect(Math.abs(Number(now) - Date.now() / 1000)).toBeLessThan(5)
+    seen.push([bootId!, random!.trim()])
+  }
+  expect(new Set(seen.map(([bootId]) => bootId)).size).toBe(clones)
+  expect(new Set(seen.map(([, random]) => random)).size).toBe(clones)
+  expect(seen.map(([bootId]) => bootId)).not.toContain(readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim())
+  expect(hashOf(join(theTemplate(), 'memory'))).toBe(before)
+})
+
+it('clones that run at the same time share nothing that they write', async () => {
+  const two = await Promise.all([1, 2].map((n) => create(['sh', '-c', `echo ${n} > /own; dd if=/dev/urandom of=/dev/shm/fill bs=1M count=20 2>/dev/null; sha256sum /dev/shm/fill; cat /own; sleep 1000`])))
+  await Promise.all(two.map(({ sandbox }) => sandbox.start()))
+  const outputs = await Promise.all(two.map(async ({ sandbox }) => {
+    const session = await sandbox.exec(lab.process(['sh', '-c', 'while ! [ -s /dev/shm/fill ]; do sleep 0.1; done; sleep 1; sha256sum /dev/shm/fill; cat /own']), { stdin: false, detach: false })
+    return (await readFramed(session.duplex)).stdout
+  }))
+  expect(new Set(outputs.map((text) => text.split(' ')[0])).size).toBe(2)
+  expect(outputs.map((text) => text.trim().split('\n').at(-1))).toEqual(['1', '2'])
+})
+
+it('a VMM that is taken over cannot write to the template: neither by its descriptor nor by /proc', async () => {
+  const { sandbox, spec } = await create(['sleep', '1000'])
+  await sandbox.start()
+  expect(startOf(spec)).toBe('template')
+  const supervisor = sandbox.pid
+  const qemu = (await childrenOf(supervisor))[0]!
+  const links = readdirSync(`/proc/${qemu}/fd`).map((fd) => `/proc/${qemu}/fd/${fd}`).filter((path) => readlinkSync(path).startsWith('/memfd:hull-template'))
+  expect(links.length).toBeGreaterThan(0)
+  for (const path of links) {
+    const fd = openSync(path, 'r+') // we may: we are root. The seals stand above that.
+    try {
+      expect(() => writeSync(fd, 'x', 0)).toThrow(/EPERM/)
+    } finally {
+      closeSync(fd)
+    }
+    expect(() => truncateSync(path, 0)).toThrow(/EPERM/)
+  }
+  // No path leads from the jail to the files on disk.
+  expect(readFileSync(`/proc/${qemu}/mountinfo`, 'utf8')).not.toContain('templates')
+})
+
+it.each([
+  ['a changed state', (directory: string) => writeFileSync(join(directory, 'state'), 'x', { flag: 'a' })],
+  ['a cut memory', (directory: string) => truncateSync(join(directory, 'memory'), 4096)],
+  ['another stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), JSON.stringify({ ...(JSON.parse(readFileSync(join(directory, 'stamp.json'), 'utf8')) as object), key: 'x' }))],
+  ['no stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), '{')],
+])('%s: the template is refused and made again, and the machine starts all the same', async (_name, damage) => {
+  damage(theTemplate())
+  const before = driver
+  driver = lab.driver() // the next daemon
+  try {
+    expect((await said(['true'])).start).toBeUndefined()
+    await driver.templatesIdle()
+    expect((await said(['true'])).start).toBe('template')
+  } finally {
+    await before.endMaintenance()
+  }
+})
+
+it('a template that does not load fails that start in words, leaves nothing, and is not used again', async () => {
+  const state = join(theTemplate(), 'state')
+  // As if QEMU itself did not like it: the stamp agrees with the damage.
+  const bytes = readFileSync(state)
+  bytes.fill(0xff, 64, 4096)
+  writeFileSync(state, bytes)
+  const stamp = join(theTemplate(), 'stamp.json')
+  writeFileSync(stamp, JSON.stringify({ ...(JSON.parse(readFileSync(stamp, 'utf8')) as object), stateSha256: createHash('sha256').update(bytes).digest('hex') }))
+  await driver.endMaintenance()
+  driver = lab.driver()
+  const { sandbox } = await create(['true'])
+  await expect(sandbox.start()).rejects.toThrow(/hull-vm create failed/)
+  expect(readdirSync(templates())).toEqual([])
+  expect((await said(['true'])).start).toBeUndefined()
+})
+
+it('a daemon that is told to go ends what it is making', async () => {
+  driver = lab.driver()
+  await said(['true'], { resources: { ...lab.spec([]).resources, memory: 200 << 20 } }) // a shape that there is no template of
+  await new Promise((done) => setTimeout(done, 3_000)) // QEMU boots now
+  await driver.endMaintenance()
+  expect(readdirSync(templates()).filter((name) => name.startsWith('tmp-'))).toEqual([])
+  driver = lab.driver()
+  await driver.collectGarbage()
+})
+
+it('a sealed copy has the file’s bytes, its holes, and no way to change it', async () => {
+  const path = join(lab.directory, 'sparse')
+  writeFileSync(path, 'begin')
+  truncateSync(path, 8 << 20)
+  const file = openSync(path, 'r+')
+  writeSync(file, 'end', (8 << 20) - 3)
+  closeSync(file)
+  const fd = await sealedCopy(path)
+  try {
+    expect(hashOf(`/proc/self/fd/${fd}`)).toBe(hashOf(path))
+    expect(() => writeSync(fd, 'x', 0)).toThrow(/EPERM/)
+  } finally {
+    closeSync(fd)
+  }
+  await expect(sealedCopy(join(lab.directory, 'nowhere'))).rejects.toMatchObject({ code: 'ENOENT' })
+  await expect(sealedCopy(lab.directory)).rejects.toMatchObject({ code: 'EINVAL' })
+  expect((await readFile(path)).subarray(0, 5).toString()).toBe('begin')
+})
