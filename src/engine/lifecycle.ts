@@ -386,10 +386,11 @@ export class Lifecycle {
 
   async remove(container: Container, force: boolean, volumes = false): Promise<void> {
     const { record } = container
-    if (!force && record.state.status === 'restarting') {
-      throw conflict(`cannot remove container "/${record.name}": container is restarting: stop the container before removing or force remove`)
+    const refuseRestarting = () => {
+      if (!force && record.state.status === 'restarting') throw conflict(`cannot remove container "/${record.name}": container is restarting: stop the container before removing or force remove`)
     }
-    await this.#cancelRestart(container, false)
+    refuseRestarting()
+    if (force) await this.#cancelRestart(container, false)
     if (container.isUp) {
       if (!force) {
         const what = record.state.status === 'paused' ? 'paused: unpause and then' : 'running:'
@@ -404,6 +405,7 @@ export class Lifecycle {
     }
     await this.#lock.run(container.id, async () => {
       if (record.state.status === 'dead') return
+      refuseRestarting() // it ran a moment ago, and its policy will bring it back
       if (container.isUp || record.state.starting) throw conflict(`cannot remove container "/${record.name}": container is running`)
       record.state.status = 'removing'
       if (volumes && record.mounts.some((mount) => mount.anonymous)) {

@@ -115,7 +115,7 @@ describe('on a terminal', () => {
   })
   it('detaches and attaches again', async () => {
     const first = await onTerminal('', at('run', '-it', '--name', 'det', image, 'sh'), [
-      { expect: prompt }, { send: 'MARK=kept\r' }, { expect: prompt }, { control: 'p' }, { control: 'q' }, { expect: 'read escape sequence' }, { eof: true },
+      { expect: prompt }, { send: 'MARK=kept; echo is-$MARK\r' }, { expect: 'is-kept' }, { expect: prompt }, { control: 'p' }, { control: 'q' }, { expect: 'read escape sequence' }, { eof: true },
     ])
     expect([first.error, first.code], first.output).toEqual([undefined, 0])
     expect(await ok('inspect', '-f', '{{.State.Status}}', 'det')).toBe('running')
