@@ -162,11 +162,17 @@ export function fileJob(process: FileProcess, operation: FileOperation): FileJob
   output.on('error', () => {})
   process.stdout.on('error', (error) => output.destroy(error))
   process.stdout.pipe(output)
+  const cancel = (): void => {
+    process.kill()
+    // A process has ended when its output has been read, and its reader is gone or has never come.
+    process.stdout.unpipe(output)
+    process.stdout.resume()
+    void done.catch((error: unknown) => output.destroy(error as Error))
+  }
   output.once('close', () => {
-    // The reader has gone before the end.
-    if (!output.readableEnded) process.kill()
+    if (!output.readableEnded) cancel() // the reader has gone before the end
   })
-  return { head, output, input: process.stdin, done, cancel: () => process.kill() }
+  return { head, output, input: process.stdin, done, cancel }
 }
 
 /** Takes Docker's 8-byte framing (Engine API, "Stream format") apart. */

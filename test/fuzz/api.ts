@@ -91,8 +91,14 @@ const memoryOf = async (pid: number): Promise<number> => Number(/VmRSS:\s+(\d+)/
 /** Open descriptors of a process. */
 export const descriptorsOf = async (pid: number): Promise<number> => (await readdir(`/proc/${pid}/fd`)).length
 
-/** Takes away containers, networks, volumes and images that requests made; the daemon must be able to. */
+/** Takes away containers, networks, volumes and images that requests made; the daemon must be able to, in time. */
 async function tidy(daemon: TestDaemon, image: string, everything: boolean): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`what requests made cannot be removed in ${hangMs} ms`)), hangMs)))
+  await Promise.race([tidyAll(daemon, image, everything), late]).finally(() => clearTimeout(timer))
+}
+
+async function tidyAll(daemon: TestDaemon, image: string, everything: boolean): Promise<void> {
   const rows = JSON.parse((await daemon.api('GET', '/containers/json?all=1')).body) as { Id: string; Names: string[] }[]
   for (const row of rows) {
     if (!everything && rows.length < 12) break
