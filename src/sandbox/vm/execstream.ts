@@ -34,6 +34,8 @@ export class ExecStream extends Duplex {
   accept(frame: Frame): void {
     if (frame.type === FrameType.WINDOW) {
       this.allow(frame)
+    } else if (this.outputEnded) {
+      throw new ProtocolError('output after its end')
     } else if (!this.ended) {
       this.queue.add(frame.type, frame.payload)
       if (this.destroyed) this.grant(this.queue.discard())

@@ -44,6 +44,7 @@ export async function connectSocket(path: string, uid: number | undefined): Prom
       socket.once('error', fail)
       socket.once('connect', () => {
         socket.removeListener('error', fail)
+        socket.on('error', () => {}) // until a Link listens: without anybody it would end the daemon
         resolve(socket)
       })
     })
@@ -75,6 +76,8 @@ export class Link {
     socket.on('end', () => this.finish(new LinkClosed('the supervisor closed the connection')))
     socket.on('error', (error) => this.finish(new LinkClosed(`connection to the supervisor: ${error.message}`, { cause: error })))
     socket.on('close', () => this.finish(new LinkClosed('the connection to the supervisor is closed')))
+    // What came before we listened does not come again: a supervisor that ends at once would be waited for for ever.
+    if (socket.destroyed || socket.readableEnded) process.nextTick(() => this.finish(new LinkClosed('the supervisor closed the connection')))
   }
 
   /** Sends one frame; stream 0 is this connection (PROTOCOL.md). `written` is called when the kernel has it or the link is gone. */

@@ -199,20 +199,34 @@ function frameAt(buffer: Buffer, at: number, total: number): Frame {
   }
 }
 
-/** Joins a message that comes in several frames ({@link FLAG_MORE}), up to {@link MAX_JOINED} bytes. */
+/**
+ * Joins a message that comes in several frames ({@link FLAG_MORE}), up to {@link MAX_JOINED} bytes. Into one buffer that grows: a list of parts would cost
+ * a hundred bytes for each byte that a guest sends in a frame of its own.
+ */
 export class Joiner {
-  private parts: Buffer[] = []
+  private held = Buffer.alloc(0)
   private size = 0
+
+  /** Bytes of memory that wait for the rest of their message. */
+  get pending(): number {
+    return this.held.length
+  }
 
   /** The whole message when this frame ends it, else `undefined`. */
   add(frame: Frame): Buffer | undefined {
-    this.size += frame.payload.length
-    if (this.size > MAX_JOINED) throw new ProtocolError(`message of more than ${MAX_JOINED} bytes`)
-    // An empty "more follows" frame adds nothing: keeping it would let a peer grow the list for free.
-    if (frame.payload.length > 0) this.parts.push(Buffer.from(frame.payload))
+    const { payload } = frame
+    const size = this.size + payload.length
+    if (size > MAX_JOINED) throw new ProtocolError(`message of more than ${MAX_JOINED} bytes`)
+    if (size > this.held.length) {
+      const larger = Buffer.alloc(Math.min(MAX_JOINED, Math.max(size, 2 * this.held.length)))
+      this.held.copy(larger, 0, 0, this.size)
+      this.held = larger
+    }
+    payload.copy(this.held, this.size)
+    this.size = size
     if (frame.flags & FLAG_MORE) return undefined
-    const whole = Buffer.concat(this.parts)
-    this.parts = []
+    const whole = this.held.subarray(0, size)
+    this.held = Buffer.alloc(0)
     this.size = 0
     return whole
   }

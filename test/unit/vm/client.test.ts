@@ -70,6 +70,14 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 describe('questions', () => {
+  it('a supervisor that ends at once, or breaks the connection off, is noticed', async () => {
+    server.prependListener('connection', (socket: Socket) => socket.end())
+    await expect(client().waitStart()).rejects.toThrow(LinkClosed)
+    await expect(client().exec([['arg', 'x']], { tty: false, stdin: true, detach: false })).rejects.toThrow(LinkClosed)
+    server.prependListener('connection', (socket: Socket) => socket.destroy())
+    await expect(client().waitStart()).rejects.toThrow(LinkClosed)
+  })
+
   it('signal, resize: ok or not', async () => {
     behave = (frame, peer) => peer.send(FrameType.REPLY, text([['ok', frame.type === FrameType.SIGNAL ? '1' : '0']]))
     expect(await client().signal(15)).toBe(true)
