@@ -12,6 +12,7 @@
 #   make conformance  all checks of Docker's own clients against Hull (make test runs a quarter of those in VMs)
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
+#   make fuzz-guest   a million hostile frames each at the agent, at hull-vmm (C, sanitizers) and at the daemon's parser and client (FUZZ_FRAMES, FUZZ_SEED)
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
 
@@ -32,7 +33,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd fuzz-api setup setup-test build native guest kernel lint test test-images test-unit demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -105,6 +106,11 @@ conformance-dockerd: setup-test
 
 fuzz-api: setup-test
 	scripts/isolated npx --no-install tsx test/fuzz/main.ts $(or $(FUZZ_REQUESTS),20000) $(FUZZ_SEED)
+
+# make test has a taste of each (test/unit/vm/fuzz*.test.ts). A round of the unit tests is twelve mutated frames, and one client.
+fuzz-guest: $(NPM_STAMP)
+	@$(MAKE) -C guest fuzz FUZZ_SECONDS=120 FUZZ_FRAMES=$(or $(FUZZ_FRAMES),1000000) FUZZ_SEED=$(FUZZ_SEED)
+	HULL_FUZZ_ROUNDS=$$(( $(or $(FUZZ_FRAMES),1000000) / 12 + 1 )) $(if $(FUZZ_SEED),HULL_FUZZ_SEED=$(FUZZ_SEED)) npx --no-install vitest run --project unit --testTimeout 3600000 test/unit/vm/fuzz.test.ts test/unit/vm/fuzz-client.test.ts
 
 install: build
 	install -d $(LIB)/bin $(LIB)/build $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -1,0 +1,210 @@
+/* hull-vmm between a hostile guest and a broken client, with AddressSanitizer and UndefinedBehaviorSanitizer.
+ *   fuzz_vmm FRAMES [SEED]
+ * Each life is the whole program: its main, its loop, its sockets. In the place of QEMU (execvp is wrapped) a process of ours has the link, and says what an agent says
+ * (HELLO, READY, STARTED, output, EXIT …) with fields, lengths, order and bytes that the seed changes; the parent does the same at ctl.sock. What must hold: no report of
+ * a sanitizer, an end in time, and a status file. FRAMES counts what both have sent. Needs a directory in memory: TMPDIR or /dev/shm. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sanitizer/common_interface_defs.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "loop.h"
+
+#define CLIENTS 6
+#define FASTER 50 /* its second is 20 ms of ours */
+
+int hull_vmm_main(int argc, char **argv);
+int64_t __real_now_ms(void);
+int64_t __wrap_now_ms(void);
+void __real_loop_once(int timeout_ms);
+void __wrap_loop_once(int timeout_ms);
+int __wrap_execvp(const char *file, char *const argv[]);
+
+static unsigned long long *frames; /* shared by all processes */
+
+int64_t __wrap_now_ms(void) { return __real_now_ms() * FASTER; }
+void __wrap_loop_once(int timeout_ms) { __real_loop_once(timeout_ms < 0 ? -1 : timeout_ms / FASTER + 1); }
+
+/* Writes what is taken within a moment; reads away what comes. False: the other side is gone. */
+static bool say_to(int fd, const uint8_t *data, size_t size) {
+  static uint8_t scratch[65536];
+  for (int idle = 0; size > 0 && idle < 20;) {
+    struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
+    if (poll(&p, 1, 5) <= 0) {
+      idle++;
+      continue;
+    }
+    if ((p.revents & (POLLIN | POLLHUP)) != 0) {
+      ssize_t n = read(fd, scratch, sizeof scratch);
+      if (n == 0 || (n < 0 && errno != EAGAIN)) return false;
+    }
+    if ((p.revents & POLLOUT) == 0) {
+      if ((p.revents & POLLIN) == 0) idle++;
+      continue;
+    }
+    size_t piece = below(6) == 0 ? 1 + below(40) : size;
+    ssize_t n = write(fd, data, piece < size ? piece : size);
+    if (n < 0 && errno != EAGAIN) return false;
+    if (n <= 0) continue;
+    data += n;
+    size -= (size_t)n;
+  }
+  return true;
+}
+
+static bool say_frame(int fd, uint8_t type, uint32_t stream, const void *payload, size_t size, uint32_t odds) {
+  static uint8_t frame[FRAME_HEADER + FRAME_MAX];
+  size_t total = fuzz_frame_make(frame, type, stream, payload, size, odds);
+  __atomic_add_fetch(frames, 1, __ATOMIC_RELAXED);
+  return say_to(fd, frame, total);
+}
+
+/* What an agent says, mostly in the right order. `odds`: one in so many frames is changed. */
+static void play_guest(int fd) {
+  static char text[FRAME_MAX];
+  uint32_t odds = below(3) == 0 ? 3 : 40;
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  size_t size = text_put(text, 0, sizeof text, "proto", "1");
+  size = text_put(text, size, sizeof text, "kernel", "6.1.0");
+  size = text_put(text, size, sizeof text, "bootid", "x\033[2J");
+  if (!say_frame(fd, F_HELLO, 0, text, size, odds)) return;
+  if (below(20) != 0 && !say_frame(fd, F_READY, 0, "", 0, odds)) return;
+  if (below(20) == 0) {
+    size = text_put(text, 0, sizeof text, "code", "127");
+    say_frame(fd, F_FAILED, below(2), text, text_put(text, size, sizeof text, "message", "exec: no such file"), odds);
+    say_frame(fd, F_REPLY, 0, "", 0, odds);
+    return;
+  }
+  if (below(20) != 0 && !say_frame(fd, F_STARTED, 1, text, text_put_number(text, 0, sizeof text, "pid", 5), odds)) return;
+  static const uint8_t said[] = {F_STDOUT, F_STDERR, F_STDOUT, F_WINDOW, F_STARTED, F_REPLY, F_FAILED, F_EXIT};
+  for (uint32_t n = below(120); n > 0; n--) {
+    uint32_t stream = below(3) == 0 ? 1 : 2 + below(CLIENTS * 3);
+    uint8_t type = below(30) == 0 ? (uint8_t)any() : said[below(stream == 1 ? 4 : sizeof said)];
+    size = fuzz_payload(text, sizeof text, type);
+    if (!say_frame(fd, type, stream, text, size, odds)) return;
+    if (below(10) == 0) usleep(200); /* the clients have their say */
+  }
+  size = text_put_number(text, 0, sizeof text, "code", below(300));
+  if (below(4) != 0) say_frame(fd, F_EXIT, 1, text, text_put(text, size, sizeof text, "oom", "0"), odds);
+}
+
+int __wrap_execvp(const char *file, char *const argv[]) {
+  (void)file;
+  fuzz_seed(strtoull(argv[1], NULL, 10) ^ 0x9e3779b97f4a7c15ull);
+  play_guest(20);
+  if (below(3) == 0) dprintf(1, "qemu: %.*s\n", (int)below(40), "a word of the emulator\n that goes on and on");
+  _exit((int)below(3));
+}
+
+static void play_client(int fd) {
+  static char text[FRAME_MAX];
+  static const uint8_t said[] = {F_EXEC, F_EXEC, F_EXEC, F_QUERY, F_QUERY, F_WAIT_START, F_SIGNAL, F_RESIZE_MAIN, F_ACCEPT, F_STDIN, F_STDIN, F_STDIN_EOF, F_RESIZE, F_WINDOW, F_CLOSE};
+  uint8_t type = below(30) == 0 ? (uint8_t)any() : said[below(sizeof said)];
+  size_t size = fuzz_payload(text, sizeof text, type);
+  say_frame(fd, type, 0, text, size, 30);
+}
+
+static void make_file(const char *name, uint8_t type, uint32_t stream, const char *key) {
+  uint8_t frame[FRAME_HEADER + 100];
+  char text[100];
+  size_t size = text_put(text, 0, sizeof text, key, "1");
+  frame_header(frame, type, 0, stream, (uint32_t)size);
+  memcpy(frame + FRAME_HEADER, text, size);
+  int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  CHECK(fd >= 0 && write(fd, frame, FRAME_HEADER + size) == (ssize_t)(FRAME_HEADER + size));
+  close(fd);
+}
+
+static void one_life(uint64_t seed) {
+  fuzz_seed(seed);
+  char number[32];
+  snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
+  int standard[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, standard) == 0);
+  unlink("status");
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    char *args[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--", "qemu", number, NULL};
+    dup2(standard[1], 0);
+    dup2(standard[1], 1);
+    __sanitizer_set_report_fd((void *)(intptr_t)fcntl(2, F_DUPFD_CLOEXEC, 100)); /* 2 is the workload's */
+    dup2(standard[1], 2);
+    exit(hull_vmm_main(8, args));
+  }
+  close(standard[1]);
+  fcntl(standard[0], F_SETFL, O_NONBLOCK);
+  int clients[CLIENTS], status = 0;
+  memset(clients, -1, sizeof clients);
+  bool gone = false;
+  int64_t end = __real_now_ms() + 10000;
+  static uint8_t scratch[65536];
+  for (uint32_t turn = 0; !gone; turn++) {
+    gone = waitpid(pid, &status, WNOHANG) == pid;
+    if (__real_now_ms() > end) {
+      fprintf(stderr, "seed %llu: no end in time\n", (unsigned long long)seed);
+      kill(pid, SIGKILL);
+      abort();
+    }
+    if (turn % 8 == 0)
+      while (read(standard[0], scratch, sizeof scratch) > 0) {
+      }
+    if (below(8) == 0 && write(standard[0], scratch, below(4000)) < 0) { /* the workload's stdin */
+    }
+    uint32_t which = below(CLIENTS);
+    if (clients[which] < 0) {
+      struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "ctl.sock"};
+      int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+      if (connect(fd, (struct sockaddr *)&name, sizeof name) == 0) clients[which] = fd;
+      else close(fd), usleep(100);
+    } else if (below(60) == 0) {
+      close(clients[which]);
+      clients[which] = -1;
+    } else if (turn < 400) {
+      play_client(clients[which]);
+    } else { /* only listens from now on */
+      for (int i = 0; i < CLIENTS; i++) {
+        if (clients[i] >= 0 && read(clients[i], scratch, sizeof scratch) == 0) close(clients[i]), clients[i] = -1;
+      }
+      usleep(200);
+    }
+  }
+  for (int i = 0; i < CLIENTS; i++)
+    if (clients[i] >= 0) close(clients[i]);
+  close(standard[0]);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) == FUZZ_FOUND || access("status", F_OK) < 0) {
+    fprintf(stderr, "seed %llu: wait status %#x%s\n", (unsigned long long)seed, status, access("status", F_OK) < 0 ? ", no status file" : "");
+    exit(1);
+  }
+}
+
+int main(int argc, char **argv) {
+  uint64_t wanted, seed = fuzz_arguments(argc, argv, "fuzz_vmm", &wanted);
+  frames = mmap(NULL, sizeof *frames, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(frames != MAP_FAILED);
+  char dir[200];
+  snprintf(dir, sizeof dir, "%s/fuzz-vmm-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/dev/shm");
+  CHECK(mkdtemp(dir) != NULL && chdir(dir) == 0);
+  signal(SIGPIPE, SIG_IGN);
+  make_file("config.frames", F_CONFIG, 0, "net");
+  make_file("run.frames", F_RUN, 1, "stdin");
+  unsigned long long lives = 0;
+  for (; *frames < wanted; lives++) one_life(seed + lives);
+  static const char *files[] = {"config.frames", "run.frames", "status", "qemu.log", "ctl.sock"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) unlink(files[i]);
+  CHECK(chdir("/") == 0 && rmdir(dir) == 0);
+  printf("hull-vmm: %llu frames in %llu lives, nothing found\n", *frames, lives);
+  return 0;
+}
