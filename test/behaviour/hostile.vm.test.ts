@@ -1,0 +1,203 @@
+import { readFile } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sleep, TestDaemon, until } from '../lib/daemon.js'
+import { buildTestImage, testImage } from '../lib/image.js'
+import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
+
+/** Megabytes that the loud guests write; `HULL_HOSTILE_MB=10240` is the full size (half an hour and more without KVM). */
+const megabytes = Number(process.env.HULL_HOSTILE_MB ?? 100)
+/** What the daemon's memory may grow by, bytes, whatever a guest does. */
+const growth = 150e6
+
+interface State {
+  Status: string
+  Running: boolean
+  ExitCode: number
+  OOMKilled: boolean
+  Pid: number
+  Error: string
+}
+
+const at = (sorted: number[], part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
+
+/**
+ * Guests that do their worst, each beside a container and a VM that want to go on. Three things must hold: the API answers as it did before (against this machine's own
+ * baseline: an absolute time would only tell how busy the host is), the daemon's memory is bounded, and what `docker inspect` says is what happened.
+ */
+describe('hostile guests', () => {
+  let daemon: TestDaemon
+  let before: Snapshot
+  let quiet: { median: number; p99: number }
+  let idle: number
+  const ok = (...args: string[]) => daemon.ok(...args)
+  const start = (name: string, script: string, ...options: string[]) => ok('run', '-d', '--name', name, '--isolation=vm', ...options, testImage, 'sh', '-c', script)
+  const state = async (name: string) => (JSON.parse(await ok('inspect', name)) as { State: State }[])[0]!.State
+  const memory = async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${daemon.pid}/status`, 'utf8'))![1]) * 1024
+  const ended = (name: string, timeoutMs = 60_000) => until(`${name} ends`, async () => {
+    const now = await state(name)
+    return now.Running ? undefined : now
+  }, timeoutMs)
+
+  /** Asks the API and execs in the neighbours until `during` ends. Milliseconds, sorted, and the daemon's largest memory. */
+  async function probe(during: () => Promise<unknown>): Promise<{ times: number[]; largest: number }> {
+    let over = false
+    const times: number[] = []
+    let largest = 0
+    const asked = (async () => {
+      while (!over) {
+        for (const path of ['/_ping', '/containers/json']) {
+          const began = performance.now()
+          expect((await daemon.api('GET', path)).status).toBe(200)
+          times.push(performance.now() - began)
+        }
+        largest = Math.max(largest, await memory())
+        await sleep(20)
+      }
+    })()
+    const neighbours = (async () => {
+      do {
+        for (const name of ['neighbour', 'neighbour-vm']) expect(await ok('exec', name, 'echo', 'well')).toBe('well')
+        await sleep(500)
+      } while (!over)
+    })()
+    try {
+      await during()
+    } finally {
+      over = true
+      await Promise.all([asked, neighbours])
+    }
+    return { times: times.toSorted((a, b) => a - b), largest }
+  }
+
+  /** {@link probe}, with what must hold. */
+  async function bearable(what: string, during: () => Promise<unknown>): Promise<void> {
+    const { times, largest } = await probe(during)
+    const [median, p99] = [at(times, 0.5), at(times, 0.99)]
+    console.log(`hostile: ${what}: ${times.length} requests, median ${median.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet: ${quiet.median.toFixed(1)}, ${quiet.p99.toFixed(1)}); daemon at most ${Math.round(largest / 1e6)} MB (idle ${Math.round(idle / 1e6)})`)
+    expect(times.length).toBeGreaterThan(20)
+    expect(median, `${what}: median`).toBeLessThan(Math.max(10 * quiet.median, 100))
+    expect(p99, `${what}: p99`).toBeLessThan(Math.max(20 * quiet.p99, 1500))
+    expect(largest - idle, `${what}: memory`).toBeLessThan(growth)
+  }
+
+  beforeAll(async () => {
+    before = await snapshot()
+    daemon = await TestDaemon.start()
+    await buildTestImage(daemon)
+    await ok('run', '-d', '--name', 'neighbour', testImage, 'sleep', '100000')
+    await ok('run', '-d', '--name', 'neighbour-vm', '--isolation=vm', testImage, 'sleep', '100000')
+    const { times, largest } = await probe(() => sleep(4000))
+    quiet = { median: at(times, 0.5), p99: at(times, 0.99) }
+    idle = largest
+  })
+
+  afterAll(async () => {
+    await daemon.destroy()
+    expect(await remaining(before)).toEqual([])
+  })
+
+  it('garbage on the agent\'s port: the port is taken, and who tears it away ends its own machine', async () => {
+    // Root of a privileged guest finds the port and tries to write to it; then it takes the driver away from under the agent and floods what it can get.
+    const script = `
+      for port in /sys/class/virtio-ports/*; do
+        mknod /dev/\${port##*/} c $(tr : ' ' < $port/dev)
+        head -c 100000 /dev/urandom > /dev/\${port##*/} && echo flooded \${port##*/}
+      done 2>&1
+      echo tried; sleep 2
+      for device in /sys/bus/virtio/drivers/virtio_console/virtio*; do (echo \${device##*/} > /sys/bus/virtio/drivers/virtio_console/unbind; echo \${device##*/} > /sys/bus/virtio/drivers/virtio_console/bind) & done
+      while :; do for port in /dev/vport*; do cat /dev/urandom > $port; done; done 2> /dev/null`
+    await bearable('garbage', async () => {
+      await start('garbage', script, '--privileged')
+      await until('it tried', async () => (await ok('logs', 'garbage')).includes('tried') || !(await state('garbage')).Running)
+      await sleep(8000)
+      const now = await state('garbage')
+      console.log(`hostile: garbage: ${JSON.stringify(now)}\n${await ok('logs', 'garbage')}`)
+      if (now.Running) expect(await ok('exec', 'garbage', 'echo', 'here')).toBe('here')
+      else expect(now).toMatchObject({ Status: 'exited', ExitCode: 137 })
+    })
+    await ok('rm', '-f', 'garbage')
+  })
+
+  /** A client that attaches and reads nothing. */
+  function deaf(name: string): Promise<Socket> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(daemon.socket, () => {
+        socket.write(`POST /containers/${name}/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: tcp\r\n\r\n`)
+        socket.pause()
+        resolve(socket)
+      })
+      socket.once('error', reject)
+    })
+  }
+
+  for (const [name, options] of [['rotated', ['--log-opt', 'max-size=1m', '--log-opt', 'max-file=2']], ['unlogged', ['--log-driver', 'none']]] as const) {
+    it(`${megabytes} MB to stdout with nobody reading, ${name}`, async () => {
+      await bearable(name, async () => {
+        await start(name, `yes 0123456789012345678901234567890123456789012345678901234567890 | head -c ${megabytes}000000; echo end >&2; exit 3`, ...options)
+        expect(await ended(name, 60_000 + megabytes * 1500)).toMatchObject({ Status: 'exited', ExitCode: 3, OOMKilled: false })
+      })
+      await ok('rm', name)
+    }, 120_000 + megabytes * 2000)
+  }
+
+  it('a client that attaches to the flood and does not read', async () => {
+    await bearable('deaf client', async () => {
+      await start('loud', 'sleep 3; yes 0123456789012345678901234567890123456789012345678901234567890', '--log-opt', 'max-size=1m', '--log-opt', 'max-file=2')
+      const sockets = await Promise.all([deaf('loud'), deaf('loud')])
+      await sleep(12_000)
+      expect(await state('loud')).toMatchObject({ Status: 'running', Running: true })
+      for (const socket of sockets) socket.destroy()
+      await ok('kill', 'loud')
+      expect(await ended('loud')).toMatchObject({ Status: 'exited', ExitCode: 137 })
+    })
+    await ok('rm', 'loud')
+  })
+
+  it('a fork bomb', async () => {
+    await bearable('fork bomb', async () => {
+      await start('bomb', 'b() { b | b & b; }; b')
+      await sleep(10_000)
+      const now = await state('bomb')
+      // Its guest's kernel may have had to kill its first process; both are true states.
+      if (now.Running) expect(now.Status).toBe('running')
+      else expect(now.ExitCode).not.toBe(0)
+      await daemon.docker(['kill', 'bomb'])
+      expect((await ended('bomb')).Status).toBe('exited')
+    })
+    await ok('rm', '-f', 'bomb')
+  })
+
+  it('a full disk', async () => {
+    await bearable('full disk', async () => {
+      // The large part by fallocate: it takes the blocks from the guest's file system, and none from the host's.
+      const fill = 'n=0; for size in 1000M 100M 10M 1M; do while fallocate -l $size /fill$n; do n=$((n+1)); done; done 2> /dev/null; dd if=/dev/zero of=/rest bs=64k; echo "dd said $?" >&2; echo more > /other/x; exit 28'
+      await start('full', `mkdir /other; ${fill}`)
+      expect(await ended('full', 100_000)).toMatchObject({ Status: 'exited', ExitCode: 28, OOMKilled: false })
+      const said = (await daemon.docker(['logs', 'full'])).stderr
+      expect(said).toContain('No space left on device')
+      expect(said).toContain('dd said 1')
+    })
+    await ok('rm', 'full')
+  })
+
+  it('a panic', async () => {
+    await bearable('panic', async () => {
+      await start('panic', 'sleep 1; echo c > /proc/sysrq-trigger; sleep 1000', '--privileged')
+      expect(await ended('panic')).toMatchObject({ Status: 'exited', ExitCode: 137, OOMKilled: false })
+    })
+    await ok('rm', 'panic')
+  })
+
+  it('all processors spinning', async () => {
+    await bearable('spin', async () => {
+      await start('spin', 'while :; do :; done & while :; do :; done', '--cpus', '2')
+      await sleep(6000)
+      expect(await state('spin')).toMatchObject({ Status: 'running', Running: true })
+      expect(await ok('exec', 'spin', 'echo', 'here')).toBe('here')
+      await ok('kill', 'spin')
+      expect(await ended('spin')).toMatchObject({ Status: 'exited', ExitCode: 137 })
+    })
+    await ok('rm', 'spin')
+  })
+})
