@@ -10,7 +10,6 @@
 
 #include "frame.h"
 
-#define FUZZ_FOUND 99 /* exit code of a sanitizer's report */
 #define CHECK(condition) \
   do { \
     if (!(condition)) { \
@@ -20,9 +19,9 @@
   } while (0)
 
 const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "exitcode=99:detect_leaks=0:quarantine_size_mb=4"; }
+const char *__asan_default_options(void) { return "abort_on_error=1:detect_leaks=0:quarantine_size_mb=4"; }
 const char *__ubsan_default_options(void);
-const char *__ubsan_default_options(void) { return "exitcode=99"; }
+const char *__ubsan_default_options(void) { return "abort_on_error=1"; }
 
 static uint64_t fuzz_state;
 

@@ -1,7 +1,7 @@
 /* hull-vmm between a hostile guest and a broken client, with AddressSanitizer and UndefinedBehaviorSanitizer.
  *   fuzz_vmm FRAMES [SEED]
  * Each life is the whole program: its main, its loop, its sockets. In the place of QEMU (execvp is wrapped) a process of ours has the link, and says what an agent says
- * (HELLO, READY, STARTED, output, EXIT …) with fields, lengths, order and bytes that the seed changes; the parent does the same at ctl.sock. What must hold: no report of
+ * (HELLO, SEEDED, READY, STARTED, output, EXIT …), and what QEMU says by QMP, with fields, lengths, order and bytes that the seed changes; the parent does the same at ctl.sock. What must hold: no report of
  * a sanitizer, an end in time, and a status file. FRAMES counts what both have sent. Needs a directory in memory: TMPDIR or /dev/shm. */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "fuzz.h"
 #include "loop.h"
 
@@ -37,6 +38,17 @@ static unsigned long long *frames; /* shared by all processes */
 int64_t __wrap_now_ms(void) { return __real_now_ms() * FASTER; }
 void __wrap_loop_once(int timeout_ms) { __real_loop_once(timeout_ms < 0 ? -1 : timeout_ms / FASTER + 1); }
 
+/* Streams that the supervisor has opened, as the guest hears it: what it says on others would end most lives at once. */
+static uint32_t newest_stream;
+static struct bytes heard = {.max = 4 * (FRAME_HEADER + FRAME_MAX)};
+
+static void hear(const uint8_t *data, size_t size) {
+  if (!bytes_put(&heard, data, size)) return;
+  struct frame f;
+  for (int taken; (taken = frame_parse(bytes_head(&heard), heard.length, &f)) > 0; bytes_drop(&heard, (size_t)taken))
+    if (f.stream > newest_stream) newest_stream = f.stream;
+}
+
 /* Writes what is taken within a moment; reads away what comes. False: the other side is gone. */
 static bool say_to(int fd, const uint8_t *data, size_t size) {
   static uint8_t scratch[65536];
@@ -46,9 +58,10 @@ static bool say_to(int fd, const uint8_t *data, size_t size) {
       idle++;
       continue;
     }
-    if ((p.revents & (POLLIN | POLLHUP)) != 0) {
+    if ((p.revents & POLLHUP) != 0 || ((p.revents & POLLIN) != 0 && (fd == 20 || below(6) == 0))) { /* a client reads slowly */
       ssize_t n = read(fd, scratch, sizeof scratch);
       if (n == 0 || (n < 0 && errno != EAGAIN)) return false;
+      if (n > 0 && fd == 20) hear(scratch, (size_t)n);
     }
     if ((p.revents & POLLOUT) == 0) {
       if ((p.revents & POLLIN) == 0) idle++;
@@ -71,15 +84,35 @@ static bool say_frame(int fd, uint8_t type, uint32_t stream, const void *payload
   return say_to(fd, frame, total);
 }
 
+/* What QEMU says to the supervisor that has it load a template: lines, some of them changed. */
+static void play_qmp(int fd) {
+  static const char *greeting = "{\"QMP\": {\"version\": {}}}\r\n", *events[] = {"{\"return\": {}}\r\n", "{\"timestamp\": {}, \"event\": \"STOP\"}\r\n", "{\"error\": {\"class\": \"x\", \"desc\": \"no\033 such\\\" file\"}}\r\n", "\n", "{\"error\":\n", "{\"return\":"};
+  char text[400];
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  for (uint32_t n = 0; n < 4 + below(3); n++) {
+    size_t size = (size_t)snprintf(text, sizeof text, "%s", n == 0 ? greeting : events[below(12) == 0 ? below(6) : 0]);
+    for (uint32_t changes = below(25) == 0 ? 1 + below(4) : 0; changes > 0; changes--) text[below((uint32_t)size)] = (char)any();
+    __atomic_add_fetch(frames, 1, __ATOMIC_RELAXED);
+    if (!say_to(fd, (const uint8_t *)text, size)) return;
+  }
+  if (below(60) != 0) return;
+  memset(text, 'x', sizeof text); /* a line without an end */
+  for (uint32_t n = 0; n < 60; n++)
+    if (!say_to(fd, (const uint8_t *)text, sizeof text)) return;
+}
+
 /* What an agent says, mostly in the right order. `odds`: one in so many frames is changed. */
-static void play_guest(int fd) {
+static void play_guest(int fd, bool restored) {
   static char text[FRAME_MAX];
   uint32_t odds = below(3) == 0 ? 3 : 40;
   fcntl(fd, F_SETFL, O_NONBLOCK);
-  size_t size = text_put(text, 0, sizeof text, "proto", "1");
-  size = text_put(text, size, sizeof text, "kernel", "6.1.0");
+  size_t size = text_put(text, 0, sizeof text, "proto", "2");
+  if (!restored && !say_frame(fd, F_HELLO, 0, text, size, odds)) return;
+  struct pollfd seed = {.fd = fd, .events = POLLIN};
+  if (below(20) != 0) poll(&seed, 1, 50);
+  size = text_put(text, 0, sizeof text, "kernel", "6.1.0");
   size = text_put(text, size, sizeof text, "bootid", "x\033[2J");
-  if (!say_frame(fd, F_HELLO, 0, text, size, odds)) return;
+  if (below(20) != 0 && !say_frame(fd, F_SEEDED, 0, text, size, odds)) return;
   if (below(20) != 0 && !say_frame(fd, F_READY, 0, "", 0, odds)) return;
   if (below(20) == 0) {
     size = text_put(text, 0, sizeof text, "code", "127");
@@ -90,11 +123,13 @@ static void play_guest(int fd) {
   if (below(20) != 0 && !say_frame(fd, F_STARTED, 1, text, text_put_number(text, 0, sizeof text, "pid", 5), odds)) return;
   static const uint8_t said[] = {F_STDOUT, F_STDERR, F_STDOUT, F_WINDOW, F_STARTED, F_REPLY, F_FAILED, F_EXIT};
   for (uint32_t n = below(120); n > 0; n--) {
-    uint32_t stream = below(3) == 0 ? 1 : 2 + below(CLIENTS * 3);
-    uint8_t type = below(30) == 0 ? (uint8_t)any() : said[below(stream == 1 ? 4 : sizeof said)];
+    uint32_t stream = newest_stream < 2 || below(3) == 0 ? 1 : newest_stream - below(newest_stream - 1 < CLIENTS ? newest_stream - 1 : CLIENTS);
+    if (below(300) == 0) stream = any();
+    uint8_t type = below(300) == 0 ? (uint8_t)any() : said[below(stream == 1 ? 4 : sizeof said)];
     size = fuzz_payload(text, sizeof text, type);
-    if (!say_frame(fd, type, stream, text, size, odds)) return;
-    if (below(10) == 0) usleep(200); /* the clients have their say */
+    for (uint32_t burst = below(12) == 0 && (type == F_STDOUT || type == F_STDERR) ? below(60) : 1; burst > 0; burst--)
+      if (!say_frame(fd, type, stream, text, size, odds)) return;
+    if (below(3) == 0) usleep(200); /* the clients have their say */
   }
   size = text_put_number(text, 0, sizeof text, "code", below(300));
   if (below(4) != 0) say_frame(fd, F_EXIT, 1, text, text_put(text, size, sizeof text, "oom", "0"), odds);
@@ -103,17 +138,24 @@ static void play_guest(int fd) {
 int __wrap_execvp(const char *file, char *const argv[]) {
   (void)file;
   fuzz_seed(strtoull(argv[1], NULL, 10) ^ 0x9e3779b97f4a7c15ull);
-  play_guest(20);
+  bool restored = argv[2] != NULL;
+  if (restored) play_qmp(21);
+  play_guest(20, restored);
   if (below(3) == 0) dprintf(1, "qemu: %.*s\n", (int)below(40), "a word of the emulator\n that goes on and on");
   _exit((int)below(3));
 }
 
-static void play_client(int fd) {
+/* `session`: the client has asked for one. */
+static void play_client(int fd, bool *session) {
   static char text[FRAME_MAX];
-  static const uint8_t said[] = {F_EXEC, F_EXEC, F_EXEC, F_QUERY, F_QUERY, F_WAIT_START, F_SIGNAL, F_RESIZE_MAIN, F_ACCEPT, F_STDIN, F_STDIN, F_STDIN_EOF, F_RESIZE, F_WINDOW, F_CLOSE};
-  uint8_t type = below(30) == 0 ? (uint8_t)any() : said[below(sizeof said)];
+  static const uint8_t first[] = {F_EXEC, F_EXEC, F_EXEC, F_ACCEPT, F_QUERY, F_QUERY, F_WAIT_START, F_SIGNAL, F_RESIZE_MAIN};
+  static const uint8_t then[] = {F_STDIN, F_STDIN, F_STDIN, F_STDIN_EOF, F_RESIZE, F_SIGNAL, F_WINDOW, F_WINDOW, F_EXEC};
+  uint8_t type = *session ? then[below(sizeof then)] : first[below(sizeof first)];
+  if (below(60) == 0) type = below(2) == 0 ? F_CLOSE : (uint8_t)any();
+  if (type == F_EXEC || type == F_ACCEPT) *session = true;
   size_t size = fuzz_payload(text, sizeof text, type);
-  say_frame(fd, type, 0, text, size, 30);
+  if (type == F_STDIN) size %= 4000;
+  say_frame(fd, type, 0, text, size, 60); /* an EXEC may say that more follows */
 }
 
 static void make_file(const char *name, uint8_t type, uint32_t stream, const char *key) {
@@ -137,16 +179,22 @@ static void one_life(uint64_t seed) {
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {
-    char *args[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--", "qemu", number, NULL};
+    /* Every third machine is a clone of a template: its state and its memory are two descriptors. */
+    bool restored = seed % 3 == 0;
+    char *plain[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--", "qemu", number, NULL};
+    char *clone[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--restore", "10", "--", "qemu", number, "restored", NULL};
+    dup2(standard[1], 10);
+    dup2(standard[1], 11);
     dup2(standard[1], 0);
     dup2(standard[1], 1);
     __sanitizer_set_report_fd((void *)(intptr_t)fcntl(2, F_DUPFD_CLOEXEC, 100)); /* 2 is the workload's */
     dup2(standard[1], 2);
-    exit(hull_vmm_main(8, args));
+    exit(restored ? hull_vmm_main(11, clone) : hull_vmm_main(8, plain));
   }
   close(standard[1]);
   fcntl(standard[0], F_SETFL, O_NONBLOCK);
   int clients[CLIENTS], status = 0;
+  bool sessions[CLIENTS];
   memset(clients, -1, sizeof clients);
   bool gone = false;
   int64_t end = __real_now_ms() + 10000;
@@ -167,13 +215,13 @@ static void one_life(uint64_t seed) {
     if (clients[which] < 0) {
       struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "ctl.sock"};
       int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-      if (connect(fd, (struct sockaddr *)&name, sizeof name) == 0) clients[which] = fd;
+      if (connect(fd, (struct sockaddr *)&name, sizeof name) == 0) clients[which] = fd, sessions[which] = false;
       else close(fd), usleep(100);
     } else if (below(60) == 0) {
       close(clients[which]);
       clients[which] = -1;
     } else if (turn < 400) {
-      play_client(clients[which]);
+      play_client(clients[which], &sessions[which]);
     } else { /* only listens from now on */
       for (int i = 0; i < CLIENTS; i++) {
         if (clients[i] >= 0 && read(clients[i], scratch, sizeof scratch) == 0) close(clients[i]), clients[i] = -1;
@@ -184,7 +232,7 @@ static void one_life(uint64_t seed) {
   for (int i = 0; i < CLIENTS; i++)
     if (clients[i] >= 0) close(clients[i]);
   close(standard[0]);
-  if (!WIFEXITED(status) || WEXITSTATUS(status) == FUZZ_FOUND || access("status", F_OK) < 0) {
+  if (!WIFEXITED(status) || access("status", F_OK) < 0) {
     fprintf(stderr, "seed %llu: wait status %#x%s\n", (unsigned long long)seed, status, access("status", F_OK) < 0 ? ", no status file" : "");
     exit(1);
   }

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { expect, it } from 'vitest'
 import { VmClient } from '../../../src/sandbox/vm/client.js'
 import { encodeFrame, encodeText, FLAG_MORE, FrameType, HEADER_SIZE, Joiner, MAX_JOINED, ProtocolError } from '../../../src/sandbox/vm/protocol.js'
@@ -34,7 +35,7 @@ it(`a client settles whatever the supervisor sends, and nothing of it comes out 
   const stray: unknown[] = []
   const notice = (error: unknown) => stray.push(error)
   process.on('uncaughtExceptionMonitor', notice)
-  let answer = Buffer.alloc(0)
+  let answer: Buffer = Buffer.alloc(0)
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
@@ -49,7 +50,7 @@ it(`a client settles whatever the supervisor sends, and nothing of it comes out 
     for (let round = 0; round < rounds; round++) {
       const random = new Random(seed).fork(round)
       answer = hostileBytes(random)
-      const session = async (start: ReturnType<typeof client.accept>) => {
+      const session = async (start: Promise<{ duplex: Duplex; exited: Promise<number> }>) => {
         const { duplex, exited } = await start
         let output = 0
         // Some read, some do not, some go away; the end comes for all.
