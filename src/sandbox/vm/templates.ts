@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { basename, join } from 'node:path'
 import { messageOf } from '../../base/errors.js'
@@ -40,6 +40,8 @@ interface Stamp {
 const MAX_RAM = 2 ** 31
 /** Templates in memory at once; a further one takes the place of the one that was used longest ago. */
 const MAX_OPEN = 6
+/** Templates on disk, some 90 MB each: who gives every VM another size has no use of more. */
+const MAX_KEPT = 12
 /** Milliseconds after the first wish for a template: the VM that wished for it boots meanwhile, and should not wait for a processor. */
 const BUILD_DELAY = 2_500
 /** Milliseconds before a build that failed is tried again. */
@@ -134,6 +136,13 @@ export class Templates {
     return memory
   }
 
+  /** Those that were made or read into memory longest ago make room on the disk. */
+  private async dropOldest(): Promise<void> {
+    const names = (await readdir(this.directory)).filter((name) => /^[0-9a-f]{32}$/.test(name))
+    const ages = await Promise.all(names.map(async (name) => ({ name, at: (await stat(join(this.directory, name, 'stamp.json')).catch(() => ({ mtimeMs: 0 }))).mtimeMs })))
+    for (const { name } of ages.sort((a, b) => b.at - a.at).slice(MAX_KEPT)) await this.forget(name)
+  }
+
   /** Clones keep their mapping of a memory that is closed here. */
   private async makeRoom(): Promise<void> {
     for (const [key, memory] of this.open) {
@@ -173,6 +182,7 @@ export class Templates {
       for (const name of [MEMORY_FILE, STATE_FILE, 'stamp.json', '.']) await sync(join(temporary, name))
       await rm(join(this.directory, key), { recursive: true, force: true })
       await rename(temporary, join(this.directory, key))
+      await this.dropOldest()
       log.info('made a memory template for virtual machines', { key, ...shape, milliseconds: Math.round(performance.now() - started) })
     } catch (error) {
       if (!this.stopped.signal.aborted) {
@@ -215,6 +225,7 @@ async function load(directory: string, key: string, stamp: Stamp): Promise<numbe
   const state = await readFile(join(directory, STATE_FILE))
   if (createHash('sha256').update(state).digest('hex') !== stamp.stateSha256) throw new Error('its state is damaged')
   if ((await stat(join(directory, MEMORY_FILE))).size !== stamp.ram) throw new Error('its memory is damaged')
+  await utimes(join(directory, 'stamp.json'), new Date(), new Date())
   return sealedCopy(join(directory, MEMORY_FILE))
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
@@ -161,6 +161,25 @@ it('a daemon that is told to go ends what it is making', async () => {
   expect(readdirSync(templates()).filter((name) => name.startsWith('tmp-'))).toEqual([])
   driver = lab.driver()
   await driver.collectGarbage()
+})
+
+it('of more shapes than are kept the one that was used longest ago goes', async () => {
+  driver = lab.driver()
+  rmSync(templates(), { recursive: true, force: true })
+  for (let n = 0; n < 12; n++) {
+    const directory = join(templates(), n.toString(16).repeat(32))
+    mkdirSync(directory, { recursive: true })
+    writeFileSync(join(directory, 'stamp.json'), '{}')
+    utimesSync(join(directory, 'stamp.json'), 1000 + n, 1000 + n)
+  }
+  expect((await said(['true'])).start).toBeUndefined()
+  await driver.templatesIdle()
+  const left = readdirSync(templates())
+  expect(left).toHaveLength(12)
+  expect(left).not.toContain('0'.repeat(32))
+  expect(left).toContain('1'.repeat(32))
+  await driver.collectGarbage() // and the next start takes what is no template of ours
+  expect(readdirSync(templates())).toHaveLength(1)
 })
 
 it('a sealed copy has the file’s bytes, its holes, and no way to change it', async () => {
