@@ -23,7 +23,7 @@ beforeAll(async () => {
   daemon = await TestDaemon.start()
   await daemon.ok('load', '-q', '-i', archive)
   port = await freePort()
-}, 300_000)
+}, 600_000)
 
 afterAll(() => daemon?.destroy())
 
@@ -37,7 +37,7 @@ describe.each([
 
   const compose = (...args: string[]): Promise<Said> =>
     exec('docker-compose', ['-f', file, '-p', project, '--ansi', 'never', ...args], {
-      timeoutMs: 280_000,
+      timeoutMs: 560_000,
       env: { DOCKER_HOST: daemon.host, ISOLATION_DB: db, ISOLATION_REST: rest, WEB_PORT: String(port), COMPOSE_HTTP_TIMEOUT: '250', HOME: scratch },
     })
   const ok = async (...args: string[]): Promise<string> => {
@@ -71,7 +71,7 @@ describe.each([
       const inspected = JSON.parse(await daemon.ok('inspect', id)) as { HostConfig: { Isolation: string } }[]
       expect(inspected[0]!.HostConfig.Isolation).toBe(service === 'db' ? db : rest)
     }
-  }, 300_000)
+  }, 600_000)
 
   it('ps, exec, logs and port work', async () => {
     expect(await ok('ps')).toMatch(new RegExp(`${project}.web.1 .* Up .*127\\.0\\.0\\.1:${port}->80/tcp`))
@@ -91,7 +91,7 @@ describe.each([
     const again = await visit()
     expect(again.rows).toBe(2)
     expect(again.hits).toBe(1)
-  }, 300_000)
+  }, 600_000)
 
   it('down -v leaves nothing', async () => {
     await ok('down', '-v', '-t', '20')

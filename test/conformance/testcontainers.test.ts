@@ -17,7 +17,7 @@ describe.each(['process', 'vm'] as const)('Testcontainers on a daemon whose defa
     const archive = await serverImages()
     daemon = await TestDaemon.start(['--default-isolation', isolation])
     await daemon.ok('load', '-q', '-i', archive)
-  }, 300_000)
+  }, 600_000)
   afterAll(async () => {
     await daemon?.destroy()
     await rm(home, { recursive: true, force: true })
@@ -25,7 +25,7 @@ describe.each(['process', 'vm'] as const)('Testcontainers on a daemon whose defa
 
   it('PostgreSQL and Redis start and answer, and the reaper takes away what the session left', async () => {
     const said = await exec(process.execPath, ['--import', 'tsx', session], {
-      timeoutMs: 280_000,
+      timeoutMs: 560_000,
       env: { DOCKER_HOST: daemon.host, RYUK_CONTAINER_IMAGE: 'test/reaper:1', TESTCONTAINERS_RYUK_RECONNECTION_TIMEOUT: '1s', HOME: home, DEBUG: '' },
     })
     expect(said.code, `${said.stderr}${said.stdout}`).toBe(0)
@@ -36,5 +36,5 @@ describe.each(['process', 'vm'] as const)('Testcontainers on a daemon whose defa
     await until('the reaper removed everything, itself included', async () => (await daemon.ok('ps', '-aq')) === '', 60_000)
     expect(await daemon.ok('network', 'ls', '-q', '--no-trunc', '--filter', 'type=custom')).toBe('')
     expect(await daemon.ok('volume', 'ls', '-q')).toBe('')
-  }, 300_000)
+  }, 600_000)
 })

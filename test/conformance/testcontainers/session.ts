@@ -14,9 +14,9 @@ const [postgres, redis] = await Promise.all([
     .withNetworkAliases('database')
     // Twice, as with the official image: the first server is the one of the initialization.
     .withWaitStrategy(Wait.forAll([Wait.forLogMessage(/database system is ready to accept connections/, 2), Wait.forListeningPorts()]))
-    .withStartupTimeout(240_000)
+    .withStartupTimeout(480_000)
     .start(),
-  new GenericContainer('test/redis:1').withExposedPorts(6379).withNetwork(network).withWaitStrategy(Wait.forLogMessage('Ready to accept connections')).withStartupTimeout(240_000).start(),
+  new GenericContainer('test/redis:1').withExposedPorts(6379).withNetwork(network).withWaitStrategy(Wait.forLogMessage('Ready to accept connections')).withStartupTimeout(480_000).start(),
 ])
 
 /** One command of Redis' inline protocol, over the published port. */

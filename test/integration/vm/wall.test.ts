@@ -18,6 +18,14 @@ const made: { sandbox: Sandbox; spec: WorkloadSpec }[] = []
 beforeAll(async () => {
   lab = await Lab.make()
   driver = lab.driver()
+  // All that follow are clones, whose jail has more in it than that of a machine that boots.
+  const { sandbox, spec } = await create(['true'])
+  await sandbox.start()
+  await sandbox.exited
+  await driver.templatesIdle()
+  made.splice(0)
+  await sandbox.destroy()
+  await driver.removeState(spec)
 })
 
 afterEach(async () => {
@@ -80,14 +88,18 @@ describe('the wall around a virtual machine', () => {
 
     const root = `/proc/${qemu}/root`
     expect(readdirSync(root).sort()).toEqual([
-      'dev', 'disk.img', 'firmware', 'hull-vmm', 'image.erofs', 'initrd', 'lib', 'lib64', 'modules', 'qemu-system-x86_64', 'vm', 'vmlinux',
+      'dev', 'disk.img', 'firmware', 'hull-vmm', 'image.erofs', 'initrd', 'lib', 'lib64', 'modules', 'proc', 'qemu-system-x86_64', 'vm', 'vmlinux',
     ])
     expect(existsSync(join(root, 'dev/kvm'))).toBe((await driver.info()).accelerator === 'kvm')
     expect(readFileSync(`/proc/${qemu}/net/dev`, 'utf8').split('\n').filter((line) => line.includes(':')).map((line) => line.split(':')[0]!.trim())).toEqual(['lo'])
     const mounts = readFileSync(`/proc/${qemu}/mountinfo`, 'utf8').trim().split('\n').map((line) => line.split(' '))
     const writable = mounts.filter((fields) => fields[5]!.split(',').includes('rw')).map((fields) => fields[4])
     expect(writable.sort()).toEqual(['/dev', '/disk.img', '/vm'])
-    for (const target of ['/vm', '/disk.img', '/image.erofs']) {
+    // A clone's /proc: the jail's own processes, nothing of the kernel's, not writable; and hull-vmm's part of it is root's.
+    expect(readdirSync(join(root, 'proc')).filter((name) => !['self', 'thread-self', '1'].includes(name))).toHaveLength(1)
+    expect(mounts.find((fields) => fields[4] === '/proc')!.at(-1)).toMatch(/subset=pid/)
+    expect((await import('node:fs')).statSync(join(root, 'proc/1/fd')).uid).toBe(0)
+    for (const target of ['/vm', '/disk.img', '/image.erofs', '/proc']) {
       const options = mounts.find((fields) => fields[4] === target)![5]!.split(',')
       for (const option of ['nosuid', 'nodev', 'noexec']) expect(options).toContain(option)
     }
@@ -102,7 +114,7 @@ describe('the wall around a virtual machine', () => {
     const { readlinkSync } = await import('node:fs')
     const open = (pid: number) => readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`)).filter((link) => !/^(pipe|socket|anon_inode):/.test(link))
     expect(open(sandbox.pid).filter((link) => link !== '/dev/null' && !/^\/(vm\/)?qemu\.log$/.test(link))).toEqual([]) // no stdin: conmon gives /dev/null
-    expect([...new Set(open(qemu!))].sort()).toEqual(['/dev/null', '/disk.img', '/image.erofs'])
+    expect([...new Set(open(qemu!))].sort()).toEqual(['/dev/null', '/disk.img', '/image.erofs', '/memfd:hull-template (deleted)'])
   })
 
   it('a trap in the VM\'s directory is not stepped on', async () => {
@@ -162,7 +174,7 @@ describe('the wall around a virtual machine', () => {
     await mkdir(join(directory, 'jail-0123456789abcdef01234567/lib'), { recursive: true })
     await mkdir(join(directory, 'tmp-0123456789ab'))
     await driver.collectGarbage()
-    const left = (await readdir(directory)).filter((entry) => entry !== 'accelerator.json' && !entry.startsWith('files-')) // the file server's root is in use too
+    const left = (await readdir(directory)).filter((entry) => entry !== 'accelerator.json' && entry !== 'templates' && !entry.startsWith('files-')) // the file server's root is in use too
     expect(left).toHaveLength(1)
     expect((await readFile(join(directory, left[0]!, 'vmlinux'))).length).toBeGreaterThan(1 << 20)
   })
