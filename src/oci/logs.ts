@@ -48,6 +48,8 @@ async function openIfExists(path: string): Promise<FileHandle | undefined> {
   }
 }
 
+/** Files that a follower keeps open, the one that it reads included, to know what it has read. */
+const HELD = 32
 /** Times that the files are opened anew because they were rotated meanwhile. */
 const ATTEMPTS = 50
 
@@ -185,7 +187,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
       // Asked before reading: what was written before the end is then surely read.
       const over = !options.follow || options.ended?.aborted === true || (options.until !== undefined && BigInt(Date.now()) * 1_000_000n > options.until)
       // Likewise: once another file is in place, conmon has closed this one (it opens, renames, and has closed before).
-      const newer = current >= segments.length - 1 && options.follow ? await newerSegments(path, segments[current]) : []
+      const newer = current >= segments.length - 1 && options.follow ? await newerSegments(path, segments) : []
       const replaced = newer !== undefined && newer.length > 0
       segments.push(...(newer ?? []))
       if (replaced) waker.watch(path)
@@ -206,6 +208,8 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
         position = 0
       }
       if (over) break
+      // Who follows for days holds no descriptor for each rotation of these days.
+      for (; segments.length > HELD && current > 0; current--) await segments.shift()!.file.close()
       if (!replaced) await waker.wait(newer ? IDLE : BETWEEN)
     }
     const last = parser.end()
@@ -218,16 +222,18 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
   }
 }
 
-/** The files that were begun since `segment`, oldest first; none when it is still the one that is written to; undefined in the middle of a rotation. */
-async function newerSegments(path: string, segment: Segment | undefined): Promise<Segment[] | undefined> {
+const inodesOf = (segments: readonly Segment[]): Promise<bigint[]> => Promise.all(segments.map(async ({ file }) => (await file.stat({ bigint: true })).ino))
+
+/** The files that were begun since those of `read`, oldest first; none when the last of them is still the one that is written to; undefined in the middle of a rotation. */
+async function newerSegments(path: string, read: readonly Segment[]): Promise<Segment[] | undefined> {
   const now = await stat(path, { bigint: true }).catch(() => undefined)
-  if (!now) return segment ? undefined : []
-  const own = segment && (await segment.file.stat({ bigint: true })).ino
-  if (own === now.ino) return []
+  if (!now) return read.length > 0 ? undefined : []
+  const known = await inodesOf(read) // still open: no other file has their numbers
+  if (known.at(-1) === now.ino) return []
   const all = await openSegments(path)
-  const inodes = await Promise.all(all.map(async ({ file }) => (await file.stat({ bigint: true })).ino))
-  // Not among them: rotated away while nobody read. What there is goes on after it.
-  const from = own === undefined ? 0 : inodes.indexOf(own) + 1
+  const inodes = await inodesOf(all)
+  // Behind the last that has been read. Not necessarily the one that was read last: conmon may have replaced that before it had a second name, and older ones are still there.
+  const from = inodes.findLastIndex((inode) => known.includes(inode)) + 1
   await Promise.all(all.slice(0, from).map(({ file }) => file.close()))
   return all.slice(from)
 }

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -114,6 +114,45 @@ describe('a log', () => {
 })
 
 describe('following', () => {
+  it('holds no descriptor for each of many rotations', async () => {
+    const path = newPath()
+    writeFileSync(path, conmon([{ stream: 'stdout', data: '0\n' }]))
+    const ended = new AbortController()
+    const open = () => readdirSync('/proc/self/fd').map((fd) => { try { return readlinkSync(`/proc/self/fd/${fd}`) } catch { return '' } }).filter((link) => link.startsWith(path)).length
+    let most = 0
+    const seen: string[] = []
+    for await (const entry of readLog(path, { stdout: true, stderr: true, follow: true, ended: ended.signal })) {
+      seen.push(entry.bytes.toString().trim())
+      most = Math.max(most, open())
+      if (seen.length === 100) ended.abort()
+      else {
+        renameSync(path, `${path}.1`)
+        writeFileSync(path, conmon([{ stream: 'stdout', data: `${seen.length}\n` }]))
+      }
+    }
+    expect(seen).toEqual(Array.from({ length: 100 }, (_, n) => String(n)))
+    expect(most).toBeGreaterThan(2)
+    expect(most).toBeLessThan(40)
+  })
+
+  it('takes no file twice when the one that it has just read is gone and an older one is not', async () => {
+    const path = newPath()
+    writeFileSync(`${path}.1`, conmon([{ stream: 'stdout', data: 'a\n' }]))
+    writeFileSync(path, conmon([{ stream: 'stdout', data: 'b\n' }]))
+    const ended = new AbortController()
+    const seen: string[] = []
+    for await (const entry of readLog(path, { stdout: true, stderr: true, follow: true, ended: ended.signal })) {
+      seen.push(entry.bytes.toString())
+      if (seen.length === 2) {
+        // conmon at its own limit, in a burst: a new file in place of the old, before the daemon has seen it.
+        writeFileSync(`${path}.new`, conmon([{ stream: 'stdout', data: 'c\n' }]))
+        renameSync(`${path}.new`, path)
+      }
+      if (seen.length >= 3) ended.abort()
+    }
+    expect(seen.join('')).toBe('a\nb\nc\n')
+  })
+
   it('gives each line once, until the container has ended', async () => {
     const path = newPath()
     const ended = new AbortController()
