@@ -13,6 +13,7 @@
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
 #   make fuzz-guest   a million hostile frames each at the agent, at hull-vmm (C, sanitizers) and at the daemon's parser and client (FUZZ_FRAMES, FUZZ_SEED)
+#   make test-kvm     the core on a machine with a KVM that works and cgroup v2 alone: built from Debian packages, in emulation
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
 
@@ -33,7 +34,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -103,6 +104,10 @@ conformance: setup-test test-images
 conformance-dockerd: setup-test
 	@scripts/bench-peers
 	scripts/isolated npx --no-install vitest run --project conformance-dockerd
+
+# Some ten minutes on two processors, three of them once for the machine.
+test-kvm: setup-test
+	@scripts/test-kvm
 
 fuzz-api: setup-test
 	scripts/isolated npx --no-install tsx test/fuzz/main.ts $(or $(FUZZ_REQUESTS),20000) $(FUZZ_SEED)

@@ -1,4 +1,4 @@
-import { badRequest, internal } from '../base/errors.js'
+import { badRequest, conflict } from '../base/errors.js'
 import type { Container } from './container.js'
 import { parseLink } from './attachment.js'
 import type { ContainerRegistry } from './registry.js'
@@ -44,7 +44,7 @@ export function legacyLinks(record: ContainerRecord, registry: ContainerRegistry
     const { target, alias } = parseLink(text)
     const child = registry.get(target)
     const address = child.record.networks.find((attachment) => attachment.networkId === bridgeId)?.endpoint?.address
-    if (!child.isUp) throw internal(`Cannot link to a non running container: /${child.record.name} AS /${record.name}/${alias}`)
+    if (!child.isUp) throw conflict(`Cannot link to a non running container: /${child.record.name} AS /${record.name}/${alias}`)
     if (address === undefined) throw badRequest(`Cannot link to /${child.record.name}, as it does not belong to the default network`)
     const names = [alias, child.record.config.Hostname, ...(alias === child.record.name ? [] : [child.record.name])].filter((name) => name !== '')
     result.hosts.push(`${address}\t${[...new Set(names)].join(' ')}`)

@@ -12,6 +12,9 @@ const existing = constants.O_WRONLY | constants.O_TRUNC
 /** Gone, or going. */
 export const isAbsent = (error: unknown) => codeOf(error) === 'ENOENT' || codeOf(error) === 'ENODEV'
 
+/** A thread of the kernel's own (include/linux/sched.h), in the flags of proc(5), stat. */
+const PF_KTHREAD = 0x0020_0000
+
 /**
  * The cgroup of one container: on v2 a directory, on v1 one of the same name in each hierarchy. It need not exist.
  * Figures: cgroup-stats.ts. Limits: cgroup-limits.ts.
@@ -104,9 +107,27 @@ export class Cgroup {
       await this.write('freezer', file, wanted)
       const state = this.isV2 ? /^frozen (\d)/m.exec((await this.read('freezer', 'cgroup.events')) ?? '')?.[1] : (await this.read('freezer', file))?.trim()
       if (state === undefined || state === wanted) return
+      if (frozen && this.isV2 && (await this.onlyKernelThreadsGoOn())) return
+      if (performance.now() > deadline && frozen) await this.write('freezer', file, this.isV2 ? '0' : 'THAWED') // half of it is worse than nothing
       if (performance.now() > deadline) throw Object.assign(new Error(`cgroup ${this.path}: still ${state} after ${timeoutMs} ms`), { code: 'ETIMEDOUT' })
       await sleep(pause)
     }
+  }
+
+  /**
+   * KVM's kernel thread for huge pages belongs to the cgroup of its machine, and cannot be frozen: the kernel (before 6.14) then never says that the cgroup is. True when there
+   * is such a thread, and every thread that is not the kernel's own stands in the freezer.
+   */
+  private async onlyKernelThreadsGoOn(): Promise<boolean> {
+    const threads = ((await this.read('freezer', 'cgroup.threads')) ?? '').split('\n').filter((line) => line !== '')
+    let kernels = 0
+    for (const thread of threads) {
+      const [stat, place] = await Promise.all(['stat', 'wchan'].map((name) => readFile(`/proc/${thread}/${name}`, 'utf8').catch(() => '')))
+      const flags = Number(stat!.slice(stat!.lastIndexOf(')') + 2).split(' ')[6]) // field 9 of proc(5)
+      if ((flags & PF_KTHREAD) !== 0) kernels++
+      else if (!/^(do_freezer_trap|get_signal)$/.test(place!)) return false // the latter where the compiler has put the former into it
+    }
+    return kernels > 0
   }
 
   /**

@@ -46,9 +46,9 @@ function inGo(text: string, attempt: Attempt): string | undefined {
   return undefined
 }
 
-/** moby daemon/errors.go: these words make a failed start the user's mistake, and the CLI's 126 or 127. Docker says 500 where the container's own `--ulimit nofile` is too low to come up. */
+/** moby daemon/errors.go: these words make a failed start the user's mistake, and the CLI's 126 or 127. Docker says 500 where the container's own `--ulimit nofile` is too low to come up, or the kernel does not take a `--sysctl`'s value. */
 function statusOf(message: string): number {
-  return /too many open files|executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error/i.test(message) ? 400 : 500
+  return /too many open files|write to `?\/proc\/sys\/|executable file not found|no such file or directory|permission denied|not a directory|is a directory|exec format error/i.test(message) ? 400 : 500
 }
 
 /** A failed `create` as dockerd says it: `failed to create task for container: … OCI runtime create failed: crun: …: unknown`. */

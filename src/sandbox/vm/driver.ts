@@ -172,8 +172,7 @@ export class VmDriver implements SandboxDriver {
       }
       const shape: TemplateShape = { accelerator, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
-      // Under KVM a boot takes a fraction of the time, and clones have not been proven yet.
-      if (!parts && !this.options.console && accelerator === 'tcg') template = await this.templates.take(shape, vmParts, jailRoot)
+      if (!parts && !this.options.console) template = await this.templates.take(shape, vmParts, jailRoot)
       // All to their end, before anything is undone.
       const [image, disk, directory, server] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),

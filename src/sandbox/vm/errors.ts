@@ -6,7 +6,8 @@ const unwrapped = /^unable to find (user|group) /
 
 /** 400 for what the user asked for and the image cannot do, 500 for what is our fault. */
 function statusOf(failure: Failure): number {
-  return failure.code === 126 || failure.code === 127 ? 400 : 500
+  // The guest's kernel does not take the value of a --sysctl (guest/agent_root.c).
+  return failure.code === 126 || failure.code === 127 || /^(invalid )?sysctl[ :]/.test(failure.message) ? 400 : 500
 }
 
 /** A workload that did not start, as dockerd says it; the docker CLI makes exit codes 127, 126 and 125 of these words. */

@@ -173,7 +173,8 @@ export class VmSandbox implements Sandbox {
   }
 
   private async frozen(): Promise<boolean> {
-    if (this.cgroup.isV2) return /^frozen 1/m.test((await this.cgroup.read('freezer', 'cgroup.events')) ?? '')
+    // Not cgroup.events: with KVM it may never say so (src/host/cgroup.ts).
+    if (this.cgroup.isV2) return ((await this.cgroup.read('freezer', 'cgroup.freeze')) ?? '').trim() === '1'
     return ((await this.cgroup.read('freezer', 'freezer.state')) ?? '').trim() !== 'THAWED'
   }
 

@@ -199,7 +199,7 @@ export class Templates {
 /** Everything that a template and a clone must agree on. A change of any of it is another key. */
 export async function templateKey(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<string> {
   const args = qemuArguments(templateMachine(shape, parts, { agent: 0, qmp: 0 }))
-  return createHash('sha256').update(JSON.stringify(['template 1', basename(jailRoot), release(), await processor(), args])).digest('hex').slice(0, 32)
+  return createHash('sha256').update(JSON.stringify(['template 1', basename(jailRoot), release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
 }
 
 let processorText: Promise<string> | undefined
@@ -208,6 +208,9 @@ function processor(): Promise<string> {
   processorText ??= readFile('/proc/cpuinfo', 'utf8').then((text) => (text.split('\n\n')[0] ?? '').split('\n').filter((line) => /^(vendor_id|model|cpu family|stepping|microcode|flags|bugs)/.test(line)).join('\n'))
   return processorText
 }
+
+/** With KVM the guest's clock is tied to the frequency that the host has measured for its own at this boot. */
+const hostBoot = (): Promise<string> => readFile('/proc/sys/kernel/random/boot_id', 'utf8')
 
 async function readStamp(directory: string): Promise<Stamp | undefined> {
   const text = await readFile(join(directory, 'stamp.json'), 'utf8').catch((error: unknown) => {

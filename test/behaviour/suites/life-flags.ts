@@ -85,6 +85,14 @@ export function defineFlags({ isolation, vm, ok, run, start, sh, inspect, daemon
       expect((await create({ DeviceCgroupRules: ['c 1'] })).message).toBe("invalid device cgroup rule format: 'c 1'")
     })
 
+    it('a value that the kernel does not take is the user’s mistake', async () => {
+      await ok('create', '--name', 'odd', `--isolation=${isolation}`, '--sysctl', 'net.core.somaxconn=many', testImage, 'true')
+      const answer = await daemon().api('POST', '/containers/odd/start')
+      expect(answer.status, answer.body).toBe(400)
+      expect(answer.body).toMatch(/somaxconn/)
+      await ok('rm', 'odd')
+    })
+
     it('set sysctls that cannot reach beyond the wall', async () => {
       const said = await run('--sysctl', 'net.core.somaxconn=77', '--sysctl', 'kernel.msgmax=9000', ...sh('cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax'))
       expect(said.stdout).toBe('77\n9000\n')

@@ -144,6 +144,7 @@ describe('a runtime’s words', () => {
 
   it('that are ours to answer for are a 500', () => {
     expect(createError('crun', 'crun', 'opening file `/proc/self/setgroups`: Too many open files', attempt)).toMatchObject({ statusCode: 400 })
+    expect(createError('crun', 'crun', 'write to /proc/sys/net/core/somaxconn: Invalid argument', attempt)).toMatchObject({ statusCode: 400 })
     expect(createError('crun', 'crun', 'writing file `memory.limit_in_bytes`: Device or resource busy', attempt)).toMatchObject({ statusCode: 500 })
     expect(createError('crun', 'crun', '', attempt).message).toContain('no message')
   })

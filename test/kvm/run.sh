@@ -1,0 +1,83 @@
+#!/bin/bash
+# PID 1 of the machine that scripts/test-kvm boots: Hull's core with the accelerator kvm, on pure cgroup v2. Each check is a line on the serial port; the last line counts.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mountpoint -q /sys || mount -t sysfs sysfs /sys
+mountpoint -q /dev || mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
+mount -t tmpfs tmp /tmp
+mount -t cgroup2 none /sys/fs/cgroup
+ip link set lo up
+for module in kvm_amd tun veth bridge overlay erofs loop nf_tables; do modprobe $module; done
+
+passed=0 failed=0
+say() { echo "@@ $(cut -d ' ' -f 1 /proc/uptime) $*"; }
+# check NAME PATTERN COMMAND…: its output (both streams, with 'code=N' as the last line) matches the extended regular expression.
+check() {
+  local name=$1 pattern=$2 out code
+  shift 2
+  out=$("$@" 2>&1)
+  code=$?
+  out=$(printf '%s\ncode=%s' "$out" "$code" | tr -d '\r' | tr '\n' '|')
+  if [[ $out =~ $pattern ]]; then passed=$((passed + 1)); say "ok $name"; else failed=$((failed + 1)); say "FAILED $name: $out does not match $pattern"; fi
+}
+run() { docker run --rm "$@"; }
+
+cd /hull
+mkdir -p /var/lib/hull /run/hull
+check 'doctor: KVM boots a guest' 'KVM: booted a guest.*everything that is needed is there' bin/hull doctor
+bin/hull daemon > /tmp/log 2>&1 &
+for _ in $(seq 400); do [ -S /run/hull/hull.sock ] && break; sleep 0.2; done
+export DOCKER_HOST=unix:///run/hull/hull.sock
+mkdir -p /tmp/image/bin
+cp /bin/busybox /tmp/image/bin/
+for name in $(busybox --list); do [ $name = busybox ] || ln -s busybox /tmp/image/bin/$name; done
+tar -C /tmp/image -c . | docker import - box:1 > /dev/null
+
+check 'info: kvm, cgroup v2' 'VM accelerator: kvm.*Cgroup Version: 2' docker info
+for isolation in process vm; do
+  i=--isolation=$isolation
+  check "$isolation: streams and code" 'out\|.*code=7$' run $i box:1 sh -c 'echo out; exit 7'
+  check "$isolation: no command" 'executable file not found.*code=127$' run $i box:1 nosuch
+  check "$isolation: pids limit" "can't fork|Resource temporarily" run $i --pids-limit 8 box:1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; wait'
+  check "$isolation: nproc" '\|?1\|code=0$' run $i --cpuset-cpus 0 box:1 nproc
+  check "$isolation: up" 'code=0$' docker run -d --name up-$isolation $i -m 64m -p 0:80 box:1 sh -c 'echo first; while :; do echo served | nc -l -p 80; done'
+  check "$isolation: exec" 'inside\|code=3$' docker exec up-$isolation sh -c 'echo inside; exit 3'
+  check "$isolation: logs" 'first\|code=0$' docker logs up-$isolation
+  check "$isolation: memory limit" '67108864' docker exec up-$isolation cat /sys/fs/cgroup/memory.max
+  check "$isolation: published port" 'served' sh -c "sleep 1; busybox nc -w 20 127.0.0.1 \$(docker port up-$isolation 80/tcp | head -n 1 | cut -d: -f2) < /dev/null"
+  check "$isolation: stats" 'MiB / 64MiB|KiB / 64MiB' docker stats --no-stream up-$isolation
+  check "$isolation: pause" 'Paused' sh -c "docker pause up-$isolation && docker ps --filter name=up-$isolation; docker unpause up-$isolation"
+  check "$isolation: update" '100663296' sh -c "docker update -m 96m --memory-swap 96m up-$isolation; docker exec up-$isolation cat /sys/fs/cgroup/memory.max"
+  check "$isolation: cp" 'copied' sh -c "echo copied > /tmp/file; docker cp /tmp/file up-$isolation:/file; docker exec up-$isolation cat /file"
+  check "$isolation: a volume" 'kept' sh -c "docker run --rm $i -v data:/data box:1 sh -c 'echo kept > /data/file-$isolation'; docker run --rm $i -v data:/data box:1 cat /data/file-$isolation"
+  check "$isolation: OOM" 'true 137' sh -c "docker run --name oom-$isolation $i -m 16m box:1 dd if=/dev/zero of=/dev/shm/x bs=64k count=900; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oom-$isolation"
+done
+check 'volumes are shared between the isolations' 'file-process.*file-vm' run --isolation=vm -v data:/data box:1 ls /data
+check 'they reach each other' '1 packets received' docker exec up-process ping -c 1 -W 20 "$(docker inspect -f '{{.NetworkSettings.IPAddress}}' up-vm)"
+check 'mitigations are kept in the guest' 'Mitigation|Not affected' docker exec up-vm cat /sys/devices/system/cpu/vulnerabilities/spectre_v2
+
+# Templates: the first VM of a shape (256 MiB, a network card) boots, the next are clones.
+run --isolation=vm box:1 true > /dev/null 2>&1
+for _ in $(seq 120); do ls /var/lib/hull/vm/templates/*/stamp.json > /dev/null 2>&1 && break; sleep 1; done
+docker run -d --name clone --isolation=vm box:1 sleep 1000 > /dev/null 2>&1
+check 'a clone' 'start +from a memory template' bin/hull explain clone
+identity() { for n in 1 2 3; do docker run --rm --isolation=vm box:1 sh -c 'cat /proc/sys/kernel/random/boot_id; head -c 16 /dev/urandom | od -An -tx1' 2> /dev/null; done | sort -u | wc -l; }
+check 'clones are different machines' '^6\|' identity
+drift() { local there; there=$(docker exec clone date +%s); echo "drift=$(($(date +%s) - there))"; }
+check 'a clone has the time' 'drift=[0-3]\|' drift
+sleep 3
+check 'and keeps it' 'drift=[0-3]\|' drift
+
+check 'kill -9 of the daemon: all goes on' 'up-vm.*up-process|up-process.*up-vm' sh -c 'kill -9 %1 2> /dev/null || kill -9 $(cat /run/hull/*.pid /run/hull.pid 2> /dev/null | head -n 1); sleep 1; bin/hull ps'
+check 'a VM that was there before is entered' 'still' docker exec up-vm echo still
+docker rm -f $(docker ps -aq) > /dev/null
+check 'nothing of a VM is left' '^\|?code=1$' pgrep -f 'qemu-system|hull-vmm'
+tail -n 3 /tmp/log
+echo "@@ $passed passed, $failed failed"
+sync
+echo o > /proc/sysrq-trigger
+sleep 10
