@@ -59,7 +59,7 @@ while True:
 `
   const child = spawn('python3', ['-c', script, path], { stdio: 'inherit' })
   await leaks(async (index) => {
-    const terminal = await receiveTerminal(path, { timeoutMs: 5000 })
+    const terminal = await receiveTerminal(path, { timeoutMs: 60_000 })
     const closed = new Promise((resolve) => terminal.stream.once('close', resolve))
     terminal.resize(24, 80)
     if (index % 2) terminal.stream.resume() // ends by itself: the other side is closed
