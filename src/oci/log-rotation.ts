@@ -12,11 +12,15 @@ export interface LogLimits {
   maxFiles: number
 }
 
+/** Bytes that conmon writes into one file before it replaces it, at least, where the daemon rotates: more than a daemon that is kept from looking leaves unread. */
+const UNREAD = 8 << 20
+
 /**
  * What conmon is told (`--log-size-max`): at so many bytes it begins a new file in place of the old one, whether a daemon lives or not. With one
- * file that is the whole rotation; else it is the bound for the time without a daemon, which would have rotated much earlier.
+ * file that is the whole rotation; else it is the bound for the time without a daemon, which would have rotated much earlier. Not less than
+ * UNREAD then: what conmon replaces twice between two looks of a daemon on a busy machine is lost to every reader.
  */
-export const conmonLogLimit = ({ maxSize, maxFiles }: LogLimits): number => maxSize * maxFiles
+export const conmonLogLimit = ({ maxSize, maxFiles }: LogLimits): number => (maxFiles > 1 ? Math.max(maxSize * maxFiles, UNREAD) : maxSize)
 
 /** Milliseconds between two looks at a file that is written to all the time; and at one of which inotify says nothing. */
 const PAUSE = 50
