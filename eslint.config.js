@@ -38,6 +38,11 @@ function zones() {
       from: `./src/${forbidden}`,
       message: 'src/cli talks to the daemon over HTTP alone, as any client does.',
     })
+    result.push({
+      target: './src/compare',
+      from: `./src/${forbidden}`,
+      message: 'src/compare is a client too: it knows base and the CLI, and asks the daemon over HTTP.',
+    })
   }
   return result
 }
