@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import type { Engine } from './engines.js'
-import type { Summary } from './statistics.js'
+import type { Summary } from '../src/compare/types.js'
 
 /** A part of the report: a title and its Markdown. */
 export interface Section {

@@ -1,6 +1,6 @@
 import type { Engine } from '../engines.js'
 import { table } from '../report.js'
-import { interleave } from '../statistics.js'
+import { interleave } from '../interleave.js'
 import type { Part } from './part.js'
 
 /** Start, run, remove: the command that everybody waits for. */

@@ -3,7 +3,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Engine } from '../engines.js'
 import { table } from '../report.js'
-import { interleave } from '../statistics.js'
+import { interleave } from '../interleave.js'
 import type { Part } from './part.js'
 
 const megabytes = Number(process.env['CP_MB'] ?? 200)

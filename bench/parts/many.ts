@@ -1,7 +1,7 @@
 import { request } from 'node:http'
 import type { Engine } from '../engines.js'
 import { table } from '../report.js'
-import { interleave } from '../statistics.js'
+import { interleave } from '../interleave.js'
 import type { Part } from './part.js'
 
 /** Containers that are there while others are looked at. */

@@ -2,7 +2,9 @@ import { connect, type Socket } from 'node:net'
 import { exec, until } from '../../test/lib/daemon.js'
 import type { Engine } from '../engines.js'
 import { table } from '../report.js'
-import { interleave, summarize, type Summary } from '../statistics.js'
+import { summarize } from '../../src/compare/statistics.js'
+import type { Summary } from '../../src/compare/types.js'
+import { interleave } from '../interleave.js'
 import type { Part, PartContext } from './part.js'
 
 const nameOf = (engine: Engine, what: string) => `${what}-${engine.name.replace(' ', '-')}`

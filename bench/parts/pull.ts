@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { exec } from '../../test/lib/daemon.js'
 import type { Bench } from '../engines.js'
 import { table } from '../report.js'
-import { interleave } from '../statistics.js'
+import { interleave } from '../interleave.js'
 import type { Part } from './part.js'
 
 /** Megabytes of the image, compressed. */

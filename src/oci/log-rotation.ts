@@ -12,7 +12,7 @@ export interface LogLimits {
   maxFiles: number
 }
 
-/** Bytes that conmon writes into one file before it replaces it, at least, where the daemon rotates: more than a daemon that is kept from looking leaves unread. */
+/** Bytes that conmon writes into one file before it replaces it, at least, where the daemon rotates: far more than it leaves unread, even on a busy machine. */
 const UNREAD = 8 << 20
 
 /**

@@ -2,7 +2,7 @@ import { appendFile, link, mkdtemp, readFile, rename, rm, stat, writeFile } from
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { LogRotator, rotatedNumbers } from '../../../src/oci/log-rotation.js'
+import { conmonLogLimit, LogRotator, rotatedNumbers } from '../../../src/oci/log-rotation.js'
 import { readLog } from '../../../src/oci/logs.js'
 
 let directory: string
@@ -84,6 +84,12 @@ describe('the rotation of a log', () => {
     await next.stop()
     expect((await text(`${path}.1`))[0]).toBe('b')
     expect((await text(`${path}.2`))[0]).toBe('a')
+  })
+
+  it('leaves a daemon that looks late some room, whatever small files were asked for', () => {
+    expect(conmonLogLimit({ maxSize: 20_000, maxFiles: 3 })).toBe(8 << 20)
+    expect(conmonLogLimit({ maxSize: 10 << 20, maxFiles: 5 })).toBe(50 << 20)
+    expect(conmonLogLimit({ maxSize: 20_000, maxFiles: 1 })).toBe(20_000) // conmon alone rotates
   })
 
   it('with one file begins anew', async () => {

@@ -1,21 +1,5 @@
-/** A figure from repeated measurements. */
-export interface Summary {
-  n: number
-  median: number
-  p95: number
-  min: number
-  max: number
-}
-
-/** Median, 95th percentile (nearest rank) and range of at least one value. */
-export function summarize(values: readonly number[]): Summary {
-  if (values.length === 0) throw new Error('nothing was measured')
-  const sorted = [...values].sort((a, b) => a - b)
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)]!
-  const middle = sorted.length >> 1
-  const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-  return { n: sorted.length, median, p95: at(0.95), min: sorted[0]!, max: sorted.at(-1)! }
-}
+import { summarize } from '../src/compare/statistics.js'
+import type { Summary } from '../src/compare/types.js'
 
 /**
  * Measures several subjects in turn, `rounds` times: what disturbs the machine disturbs all alike. One round before is not counted
