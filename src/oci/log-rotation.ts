@@ -3,6 +3,7 @@ import { link, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { codeOf, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { trim } from './log-trim.js'
 
 /** How large a container's log may become. */
 export interface LogLimits {
@@ -151,13 +152,22 @@ export class LogRotator {
       } else await rm(path, { force: true })
       await this.reopen()
       this.#again = true
+      // A burst made it larger than all files together may be.
+      if (limits.maxFiles > 1) await trim(path, `${path}.1`, limits.maxSize * (limits.maxFiles - 1))
       return
     }
+    if (!live && limits.maxFiles > 1 && now.size > limits.maxSize * limits.maxFiles) await this.#trimLast()
     if (live && limits.maxFiles > 1 && held?.ino !== now.ino) {
       await link(path, kept).catch((error: unknown) => {
         if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'EEXIST') throw error // replaced just now: the next look
       })
     }
+  }
+
+  /** The workload ended before a look: what it wrote last is all that may be kept. */
+  async #trimLast(): Promise<void> {
+    if (!(await trim(this.path, this.path, this.limits.maxSize * this.limits.maxFiles))) return
+    for (const number of await rotatedNumbers(this.path)) await rm(`${this.path}.${number}`, { force: true })
   }
 
   /** Makes the number 1 free: each file one number up, as far as there is no hole (left by a crash), and the oldest away. */

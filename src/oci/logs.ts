@@ -2,6 +2,7 @@ import { watch, type FSWatcher } from 'node:fs'
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { codeOf } from '../base/errors.js'
 import { formatTime, RecordParser, type LogRecord } from './log-records.js'
+import { readerOf } from './log-trim.js'
 import { keptName, rotatedNumbers } from './log-rotation.js'
 import { findTail, type Segment } from './log-tail.js'
 
@@ -165,6 +166,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
   let segments: Segment[] = []
   let untilTimer: NodeJS.Timeout | undefined
   const stopped = () => options.stop?.aborted === true || selection.finished
+  const done = readerOf(path)
   try {
     segments = await openSegments(path)
     if (options.follow) waker.watch(path)
@@ -216,6 +218,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
     const entry = last && selection.take(last)
     if (entry && !selection.finished) yield entry
   } finally {
+    done()
     clearTimeout(untilTimer)
     waker.close()
     await Promise.all(segments.map((segment) => segment.file.close().catch(() => {})))

@@ -92,6 +92,47 @@ describe('the rotation of a log', () => {
     expect(conmonLogLimit({ maxSize: 20_000, maxFiles: 1 })).toBe(20_000) // conmon alone rotates
   })
 
+  const lines = (count: number) => Array.from({ length: count }, (_, i) => `2026-11-26T00:00:00.000000000Z stdout F ${i}\n`).join('')
+  const numbers = async (options: Partial<Parameters<typeof readLog>[1]> = {}) => {
+    const seen: number[] = []
+    for await (const entry of readLog(path, { stdout: true, stderr: true, follow: false, ...options })) seen.push(Number(entry.bytes.toString()))
+    return seen
+  }
+
+  it('cuts a burst at whose end the workload ended', async () => {
+    await writeFile(`${path}.1`, lines(5))
+    const subject = rotator(1000, 3)
+    await writeFile(path, lines(1000))
+    await subject.stop() // it has not looked once
+    expect((await stat(path)).size).toBeLessThanOrEqual(3000)
+    expect(await rotatedNumbers(path)).toEqual([])
+    const kept = await numbers()
+    expect(kept.at(-1)).toBe(999)
+    expect(kept).toEqual(Array.from({ length: kept.length }, (_, i) => 1000 - kept.length + i))
+    expect(kept.length).toBeGreaterThan(50)
+  })
+
+  it('cuts a burst that it rotates, and not under a reader', async () => {
+    await writeFile(path, lines(1000))
+    const ended = new AbortController()
+    const following = numbers({ follow: true, ended: ended.signal })
+    await wait(async () => (await numbers()).length === 1000)
+    const subject = rotator(1000, 3)
+    subject.start()
+    await wait(async () => (await exists(`${path}.1`)) && (await exists(path)))
+    await subject.stop()
+    ended.abort()
+    expect(await following).toEqual(Array.from({ length: 1000 }, (_, i) => i))
+    expect((await stat(`${path}.1`)).size).toBeGreaterThan(3000)
+    await writeFile(path, lines(1000)) // the next life
+    const next = rotator(1000, 3)
+    next.start()
+    await wait(async () => (await stat(`${path}.1`).catch(() => ({ size: Infinity }))).size <= 2000)
+    await next.stop()
+    expect((await numbers()).at(-1)).toBe(999)
+    expect((await rotatedNumbers(path)).length).toBeLessThanOrEqual(2)
+  })
+
   it('with one file begins anew', async () => {
     await writeFile(path, 'x'.repeat(60))
     const subject = rotator(50, 1)
