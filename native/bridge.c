@@ -18,7 +18,10 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* conmon sends packets of at most 8192 bytes and the type byte (STDIO_BUF_SIZE), and reads at most 32768 (CONN_SOCK_BUF_SIZE). */
@@ -175,6 +178,31 @@ static void linger(struct bridge *self) {
   }
 }
 
+/*
+ * Leaves without ever having conmon's write to us fail before it has read our end: conmon (2.1 up to its newest at the time of writing, remote_sock_shutdown) then frees the connection in the middle of
+ * handling that end, looks at what it has freed, and does not close the container's stdin. So the end is passed on, what still comes is dropped, and the socket is closed when conmon
+ * has taken everything and a moment more.
+ */
+static void farewell(struct bridge *self) {
+  enum { STEP_MS = 10, SETTLED_MS = 200, LIMIT_MS = 5000, STEP_PACKETS = 256 };
+  close_quietly(self->local);
+  self->local = -1;
+  shutdown(self->remote, SHUT_WR);
+  for (int waited = 0, settled = 0; waited < LIMIT_MS && settled < SETTLED_MS; waited += STEP_MS) {
+    int unread = 0;
+    struct pollfd polled = {.fd = self->remote, .events = POLLIN};
+    struct timespec step = {.tv_nsec = STEP_MS * 1000000L};
+    for (int packets = 0; packets < STEP_PACKETS && poll(&polled, 1, 0) > 0 && (polled.revents & POLLIN); packets++) {
+      ssize_t length = recv(self->remote, self->out, sizeof self->out, MSG_DONTWAIT);
+      if (length == 0 || (length < 0 && !would_block() && errno != ECONNRESET)) return;
+      if (length < 0) break;
+    }
+    if (polled.revents & (POLLHUP | POLLERR)) return; /* conmon is gone */
+    settled = ioctl(self->remote, SIOCOUTQ, &unread) == 0 && unread > 0 ? 0 : settled + STEP_MS;
+    nanosleep(&step, NULL);
+  }
+}
+
 static void bridge_free(struct bridge *self) {
   close_quietly(self->remote);
   close_quietly(self->local);
@@ -185,6 +213,7 @@ static void *bridge_body(void *argument) {
   struct bridge *self = argument;
   carry(self);
   if (self->silent && !self->remote_eof) linger(self);
+  else if (self->kind != BRIDGE_PTY && !self->remote_eof) farewell(self);
   bridge_free(self);
   return NULL;
 }

@@ -88,6 +88,22 @@ describe('conmon\'s attach socket', () => {
     expect((await data).toString()).toBe('last words(0)\n')
   })
 
+  it('ends the container’s input when a client leaves in the middle of its output', async () => {
+    for (let round = 0; round < 5; round++) {
+      const container = await create(['sh', '-c', '(while :; do echo x; done) & cat > /dev/null; kill $!; wait; echo over'])
+      const watcher = await attachConmon(container.attach, { raw: true })
+      let tail = ''
+      watcher.on('data', (chunk: Buffer) => (tail = (tail + chunk.toString('latin1')).slice(-100)))
+      const over = new Promise((resolve) => watcher.once('close', resolve))
+      await container.start()
+      const stream = await attachConmon(container.attach, { raw: true })
+      await new Promise((resolve) => stream.once('data', resolve))
+      stream.destroy()
+      await over
+      expect(tail).toMatch(/over\n$/)
+    }
+  }, 30_000)
+
   it('lets go when our end is destroyed; the container and a second client go on', async () => {
     const container = await create(['sh', '-c', 'sleep 1; echo hi'], { stdin: false })
     const [fds, tasks] = [descriptors(), threads()]
