@@ -88,6 +88,7 @@ bool streams_register(napi_env env, napi_value exports);
 bool process_register(napi_env env, napi_value exports);
 bool userns_register(napi_env env, napi_value exports);
 bool memory_register(napi_env env, napi_value exports);
+bool clock_register(napi_env env, napi_value exports);
 
 struct function {
   const char *name;

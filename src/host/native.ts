@@ -101,6 +101,7 @@ export interface Native {
   /** A memfd with the contents of a file (its holes stay holes), sealed against writing, growing, shrinking and further seals (memfd_create(2), F_ADD_SEALS): who maps
    *  it privately has pages of his own as he writes, and nobody can change it for the others. */
   sealedCopy(path: string): Promise<number>
+  timeStamp(): [counter: bigint, nanoseconds: bigint] | undefined
 
   // processes -----------------------------------------------------------------------------------------------
   /** kill(2) that tells whether the process was there (false: ESRCH). */

@@ -156,6 +156,7 @@ export class VmDriver implements SandboxDriver {
     const [{ parts: vmParts, jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { blockIO } = await jailBlockIo(spec)
     const { accelerator } = choice
+    const clock = choice.tscKhz === undefined ? {} : { tscKhz: choice.tscKhz }
     const { shares, sockets } = await sharesOf(spec.mounts)
     const parts = shares.length > 0 ? await this.fileServer() : undefined
     const uid = await this.uids.take(spec.id, spec.stateDir)
@@ -170,7 +171,7 @@ export class VmDriver implements SandboxDriver {
         'config.frames': configFrames(spec, size.guestMemory, sockets),
         'run.frames': run,
       }
-      const shape: TemplateShape = { accelerator, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
+      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
       if (!parts && !this.options.console) template = await this.templates.take(shape, vmParts, jailRoot)
       // All to their end, before anything is undone.
@@ -189,7 +190,7 @@ export class VmDriver implements SandboxDriver {
       if (directory.status === 'rejected') throw directory.reason
       if (server.status === 'rejected') throw server.reason
       const config = jailConfig({
-        root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, size,
+        root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, ...clock, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,
         ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
         shares: files !== undefined,

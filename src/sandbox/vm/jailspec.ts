@@ -16,6 +16,8 @@ export interface JailInput {
   uid: number
   hostname: string
   accelerator: Accelerator
+  /** As in {@link Machine}. */
+  tscKhz?: number
   size: VmSize
   /** The guest's MAC address; absent: no network device. The tap itself is inherited as descriptor {@link TAP_FD}. */
   mac?: string
@@ -45,6 +47,7 @@ const stateFd = (input: JailInput) => (input.shares ? sharesFd(input) + 1 : shar
 export function supervisorArguments(input: JailInput): string[] {
   const qemu = qemuArguments({
     accelerator: input.accelerator,
+    ...(input.tscKhz === undefined ? {} : { tscKhz: input.tscKhz }),
     vcpus: input.size.vcpus,
     ram: input.size.ram,
     kernel: JAIL_PATHS.kernel,

@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream'
 import { messageOf } from '../../base/errors.js'
 import { readIfExists, sweepTemporaries, writeFileAtomic } from '../../base/files.js'
 import { log } from '../../base/log.js'
+import { measureTscKhz } from '../../host/clock.js'
 import type { VmParts } from './jailroot.js'
 import { cleanMessage, decodeText, FrameParser, FrameType, textMap } from './protocol.js'
 import { qemuArguments, type Accelerator } from './qemu.js'
@@ -30,6 +31,8 @@ export interface AcceleratorChoice {
   accelerator: Accelerator
   /** Empty for KVM. One line. */
   reason: string
+  /** TCG: see {@link Machine} (qemu.ts). */
+  tscKhz?: number
 }
 
 /**
@@ -87,8 +90,9 @@ export async function bootGuest(parts: VmParts, accelerator: Accelerator, timeou
   })
 }
 
-interface Cached extends AcceleratorChoice {
+interface Cached {
   key: string
+  choice: AcceleratorChoice
 }
 
 /** Milliseconds that a guest on KVM gets to come up; it needs a fraction of a second. */
@@ -118,8 +122,11 @@ export class AcceleratorProbe {
 
   private async find(parts: VmParts, key: string): Promise<AcceleratorChoice> {
     const cached = await this.read()
-    if (cached?.key === key) return { accelerator: cached.accelerator, reason: cached.reason }
-    const choice = await this.probe(parts)
+    if (cached?.key === key) return cached.choice
+    const probed = await this.probe(parts)
+    // Here, since the answer is kept for this boot of the host: a figure that differed by a kilohertz would be another template.
+    const tscKhz = probed.accelerator === 'tcg' ? await measureTscKhz() : undefined
+    const choice = { ...probed, ...(tscKhz === undefined ? {} : { tscKhz }) }
     if (this.cacheFile !== '') {
       // Only a saved second: not being able to keep it must not stop anything.
       await writeFileAtomic(this.cacheFile, JSON.stringify({ key, ...choice })).catch((error: unknown) =>
@@ -146,16 +153,17 @@ export class AcceleratorProbe {
     try {
       const value: unknown = JSON.parse((await readIfExists(this.cacheFile)) ?? 'null')
       if (typeof value !== 'object' || value === null) return undefined
-      const { key, accelerator, reason } = value as Record<string, unknown>
+      const { key, accelerator, reason, tscKhz } = value as Record<string, unknown>
       if (typeof key !== 'string' || typeof reason !== 'string' || (accelerator !== 'kvm' && accelerator !== 'tcg')) return undefined
-      return { key, accelerator, reason }
+      if (tscKhz !== undefined && (typeof tscKhz !== 'number' || !Number.isInteger(tscKhz) || tscKhz <= 0)) return undefined
+      return { key, choice: { accelerator, reason, ...(tscKhz === undefined ? {} : { tscKhz }) } }
     } catch {
       return undefined // unreadable: probed again and written anew
     }
   }
 
   private async key(parts: VmParts): Promise<string> {
-    const hash = createHash('sha256').update(`${release()}\n${await readFile('/proc/sys/kernel/random/boot_id', 'utf8')}`)
+    const hash = createHash('sha256').update(`probe 2\n${release()}\n${await readFile('/proc/sys/kernel/random/boot_id', 'utf8')}`)
     for (const path of [parts.qemu, parts.kernel, parts.initrd, this.device]) {
       const s = await stat(path).catch(() => undefined)
       hash.update(`${path} ${s ? `${s.size} ${path === this.device ? s.rdev : s.mtimeMs} ${s.ino} ${s.mode}` : 'absent'}\n`)

@@ -39,6 +39,8 @@ export interface MachineMemory {
 /** What a machine is made of. */
 export interface Machine {
   accelerator: Accelerator
+  /** TCG: frequency of the host's time stamp counter, which is the guest's as well, kHz; absent: the guest measures it, and errs when the host is busy. */
+  tscKhz?: number
   vcpus: number
   /** bytes, a multiple of 1 MiB */
   ram: number
@@ -75,7 +77,7 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 const CPU: Record<Accelerator, string> = { kvm: 'host', tcg: 'Nehalem,+rdrand' }
 
 /** The guest kernel's command line. Reasons: docs/decisions/0005-vm-command-line.md. */
-export function kernelCommandLine(accelerator: Accelerator, console: boolean): string {
+export function kernelCommandLine(accelerator: Accelerator, console: boolean, tscKhz?: number): string {
   const words = [
     console ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
     // A panic or a reboot ends QEMU (-no-reboot): the supervisor sees it at once.
@@ -85,6 +87,8 @@ export function kernelCommandLine(accelerator: Accelerator, console: boolean): s
   ]
   // Emulated code does not speculate: there is nothing to mitigate, only time to lose. Under KVM all mitigations stay.
   if (accelerator === 'tcg') words.push('mitigations=off')
+  // By its own measurement an emulated guest on a busy host believed time to be many times as fast, and so did every clone of it.
+  if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
   return words.join(' ')
 }
 
@@ -156,6 +160,6 @@ export function qemuArguments(machine: Machine): string[] {
   if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
   if (machine.memory) args.push('-chardev', `socket,id=qmp,fd=${machine.memory.qmpFd}`, '-mon', 'chardev=qmp,mode=control')
   if (machine.memory?.use === 'clone') return [...args, '-incoming', 'defer']
-  args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined))
+  args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined, machine.tscKhz))
   return args
 }

@@ -13,6 +13,8 @@ import { buildTemplate, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
 /** What must be the same in a template and its clones, besides the programs. */
 export interface TemplateShape {
   accelerator: Accelerator
+  /** As in {@link Machine}. */
+  tscKhz?: number
   vcpus: number
   /** bytes */
   ram: number
@@ -50,7 +52,7 @@ const RETRY_DELAY = 300_000
 /** The machine that a template of this shape is made of. Its paths are relative to the directory where it is built. */
 export function templateMachine(shape: TemplateShape, parts: Pick<VmParts, 'kernel' | 'initrd'>, fds: { agent: number; qmp: number }): Machine {
   return {
-    accelerator: shape.accelerator, vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
+    accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
     image: PLACEHOLDER, disk: PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
     memory: { use: 'template', path: MEMORY_FILE, qmpFd: fds.qmp },
   }
