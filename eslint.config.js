@@ -39,6 +39,11 @@ function zones() {
       message: 'src/cli talks to the daemon over HTTP alone, as any client does.',
     })
     result.push({
+      target: './src/advise',
+      from: `./src/${forbidden}`,
+      message: 'src/advise is a client too: it knows base and the JSON of src/compare.',
+    })
+    result.push({
       target: './src/compare',
       from: `./src/${forbidden}`,
       message: 'src/compare is a client too: it knows base and the CLI, and asks the daemon over HTTP.',

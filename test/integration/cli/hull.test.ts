@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chown, lstat, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -221,5 +221,49 @@ describe('the other commands', () => {
     const nobody = await exec(program, ['-H', `unix://${scratch}/none`, 'ps'])
     expect(nobody).toEqual({ code: 1, stdout: '', stderr: `Cannot connect to the Hull daemon at unix://${scratch}/none. Is the hull daemon running?\n` })
     expect((await exec(program, ['-H', `unix://${scratch}/none`, 'version'])).stdout).toMatch(/^Client: Hull\n/)
+  })
+})
+
+describe('hull advise', () => {
+  it('judges a container that is there, an image with flags, and says what it knows of this host', async () => {
+    await ok('create', '--name', 'advised', '--privileged', '-v', 'state:/d', image, 'true')
+    const said = JSON.parse(await ok('advise', 'advised', '--trust', 'own', '--format', 'json')) as { facts: { kernel: string; accelerator: string; guestKernel: string }; advice: { name: string; isolation: string; reasons: { rule: string }[]; warnings: string[] }[] }
+    await ok('rm', '-v', 'advised')
+    expect(said.facts.kernel).toBe(release())
+    expect(said.facts.guestKernel).toMatch(/^\d+\./)
+    expect(said.advice[0]).toMatchObject({ name: 'advised', isolation: 'vm' })
+    expect(said.advice[0]!.reasons.map((reason) => reason.rule)).toEqual(['privileged', 'trusted', ...(said.facts.accelerator === 'tcg' ? ['emulation'] : []), 'stateful'])
+    expect(said.advice[0]!.warnings.join().includes('no security boundary')).toBe(said.facts.accelerator === 'tcg')
+    expect(await ok('advise', '--trust', 'tenant', '--device', '/dev/null', image)).toMatch(/--isolation=process\n {2}must {2}\+ process {2}--device \/dev\/null[\s\S]*a container is all that can be had here/)
+    expect(await hull(['advise', '--modules', '--pid', 'host', image])).toMatchObject({ code: 1, stdout: expect.stringContaining('neither') as string })
+  })
+  it('goes through a Compose file and writes what it says, whole or not at all', async () => {
+    const path = join(scratch, 'compose.yaml')
+    const link = join(scratch, 'link.yaml')
+    const text = '# ours\nservices:\n  web: # first\n    image: web\n  jobs:\n    image: jobs\n    x-hull: { trust: tenant }\n'
+    await writeFile(path, text, { mode: 0o640 })
+    await chown(path, 1234, 1235)
+    await symlink(path, link)
+    await ok('advise', '--trust', 'own', path)
+    expect(await readFile(path, 'utf8')).toBe(text)
+    await ok('advise', '--trust', 'own', link, '--write')
+    expect(await readFile(path, 'utf8')).toBe('# ours\nservices:\n  web: # first\n    isolation: process\n    image: web\n  jobs:\n    isolation: vm\n    image: jobs\n    x-hull: { trust: tenant }\n')
+    expect(await stat(path)).toMatchObject({ mode: 0o100640, uid: 1234, gid: 1235 })
+    expect((await lstat(link)).isSymbolicLink()).toBe(true)
+    const refused = 'services:\n  web: { image: web }\n  jobs:\n    image: jobs\n'
+    await writeFile(path, refused)
+    expect(await hull(['advise', path, '--write'])).toMatchObject({ code: 1, stderr: expect.stringMatching(/nothing written: services\.web is not a block of lines/) as string })
+    expect(await readFile(path, 'utf8')).toBe(refused)
+  })
+  it.each<[string, string[], number, RegExp]>([
+    ['no such file', ['nosuch.yaml'], 1, /open nosuch\.yaml: no such file or directory/],
+    ['--write without a file', ['--write', image], 125, /--write is for a Compose file/],
+    ['an unknown trust', ['--trust', 'me', image], 125, /must be one of own, team/],
+    ['no comparison', ['--facts', '/etc/hostname', image], 1, /\/etc\/hostname: not JSON/],
+    ['not a file', ['--facts', '/dev/null', image], 1, /not a regular file/],
+  ])('%s', async (_name, args, code, why) => {
+    const said = await hull(['advise', ...args])
+    expect([said.code, said.stdout]).toEqual([code, ''])
+    expect(said.stderr).toMatch(why)
   })
 })
