@@ -76,12 +76,16 @@ bool list_collect(struct list *list, const char *text, size_t size, const char *
 /* Before HELLO: what does not depend on CONFIG. */
 void net_prepare(void);
 bool net_up(const struct config *c, char *message);
+/* After a rehearsal: as net_prepare left it. */
+void net_down(void);
 /* QUERY what=network: interfaces, default route, /etc/hosts and /etc/resolv.conf of the running container. Answers ok=1, or error= and nothing was added. */
 void query_network(struct bytes *out, const char *text, size_t size);
 
 /* ---- agent_cgroup.c ---- */
 /* Before HELLO: the container's cgroup, without limits. */
 void cgroup_prepare(void);
+/* Makes it anew, as cgroup_prepare did. Nothing may run in it. */
+bool cgroup_renew(char *message);
 bool cgroup_setup(const struct config *c, char *message);
 /* Descriptor of the container's cgroup directory; -1 with errno. */
 int cgroup_open(void);
@@ -139,6 +143,7 @@ struct spec {
   struct list groups, caps, rlimits;
   bool tty, in, nnp, has_oom_score_adj;
   bool files, freeze; /* no program of the container's: hull-files */
+  bool rehearsal;     /* no program of the container's: this one, which ends at once */
   int oom_score_adj;
   uint16_t rows, columns;
 };
@@ -220,6 +225,11 @@ int container_pidfd(void);
 pid_t container_pid(void);
 /* The main workload has ended or failed: nothing more will run. */
 bool container_over(void);
+
+/* ---- agent_rehearse.c ---- */
+#define REHEARSAL "--rehearsal"
+/* Takes `text` (malloc'd, valid text): CONFIG and RUN of a workload that does nothing. False with a message: this machine is of no use. */
+bool rehearse(char *text, size_t size, char *message);
 
 /* ---- agent_query.c ---- */
 /* Fills `out` with the answer. */

@@ -30,6 +30,15 @@ void cgroup_prepare(void) {
   if (mkdir(DIR_CONTAINER_CGROUP, 0755) < 0) die("cgroup: %s", strerror(errno));
 }
 
+bool cgroup_renew(char *message) {
+  /* Whoever was in it is gone; the kernel may need a moment to see that. */
+  for (int i = 0; rmdir(DIR_CONTAINER_CGROUP) < 0; i++) {
+    if (errno != EBUSY || i == 100) return fail(message, "cgroup: %s", strerror(errno));
+    usleep(1000);
+  }
+  return mkdir(DIR_CONTAINER_CGROUP, 0755) == 0 || fail(message, "cgroup: %s", strerror(errno));
+}
+
 bool cgroup_setup(const struct config *c, char *message) {
   if (c->memory != 0 && !knob_number("memory.max", c->memory, message)) return false;
   /* Docker's memory+swap; the guest has no swap unless the workload makes some. -1 never comes here. */

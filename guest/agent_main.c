@@ -20,7 +20,7 @@
 static struct watch port, children;
 static struct bytes in = {.max = 2 * (FRAME_HEADER + FRAME_MAX)}, out = {.max = OUT_MAX};
 static enum { WAIT_SEED, WAIT_CONFIG, READY, CONFIG_FAILED, HALTED } stage;
-static bool ran;
+static bool ran, rehearsed;
 
 /* Texts that come in several frames. Streams may interleave. */
 static struct join {
@@ -73,7 +73,7 @@ static size_t self(char *text, size_t size, size_t capacity) {
 /* A memory template is made of a machine that has said this much and no more: nothing random may have been read yet. */
 static void hello(void) {
   char text[512];
-  size_t size = text_put(text, 0, sizeof text, "proto", "2");
+  size_t size = text_put(text, 0, sizeof text, "proto", "3");
   link_send(F_HELLO, 0, text, self(text, size, sizeof text));
 }
 
@@ -132,6 +132,29 @@ static void on_config(const struct frame *f) {
   else link_failed(0, 125, message);
 }
 
+static void on_rehearse(const struct frame *f) {
+  size_t size;
+  char message[MESSAGE_MAX] = "", *text;
+  if (!join(f, &text, &size, message)) return;
+  rehearsed = true;
+  if (text != NULL && rehearse(text, size, message)) {
+    link_send(F_REHEARSED, 0, "", 0);
+    return;
+  }
+  stage = CONFIG_FAILED;
+  link_failed(0, 125, message);
+}
+
+static void on_seed(const struct frame *f) {
+  if (!seed(f->payload, f->length)) {
+    link_failed(0, 125, "the guest's random numbers and clock could not be set");
+    stage = CONFIG_FAILED;
+    return;
+  }
+  seeded();
+  stage = WAIT_CONFIG;
+}
+
 static uint64_t number_in(const struct frame *f, const char *key, uint64_t max) {
   uint64_t number = 0;
   if (!text_valid((const char *)f->payload, f->length)) die("text of frame type %u is malformed", f->type);
@@ -184,16 +207,12 @@ static void dispatch(const struct frame *f) {
   switch (stage) {
     case WAIT_SEED:
       if (f->type != F_SEED || f->stream != 0) die("frame type %u before SEED", f->type);
-      if (!seed(f->payload, f->length)) {
-        link_failed(0, 125, "the guest's random numbers and clock could not be set");
-        stage = CONFIG_FAILED;
-        return;
-      }
-      seeded();
-      stage = WAIT_CONFIG;
+      on_seed(f);
       return;
     case WAIT_CONFIG:
       if (f->type == F_HALT) on_frame(f);
+      else if (f->type == F_SEED && f->stream == 0) on_seed(f); /* a machine that has waited */
+      else if (f->type == F_REHEARSE && f->stream == 0 && !rehearsed) on_rehearse(f);
       else if (f->type != F_CONFIG || f->stream != 0) die("frame type %u before CONFIG", f->type);
       else on_config(f);
       return;
@@ -237,7 +256,8 @@ static void children_ready(struct watch *w, uint32_t events) {
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) session_reaped(pid, status);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc == 2 && strcmp(argv[1], REHEARSAL) == 0) return 0; /* the program of a rehearsal */
   sigset_t mask;
   sigemptyset(&mask);
   sigaddset(&mask, SIGCHLD);

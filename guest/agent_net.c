@@ -247,6 +247,13 @@ bool net_up(const struct config *c, char *message) {
   return ok && (route == NULL || set_route(route, message));
 }
 
+void net_down(void) {
+  char ignored[MESSAGE_MAX];
+  for (int i = 0; i < INTERFACES_MAX; i++)
+    if (interfaces[i].name[0] != 0) remove_interface(interfaces[i].name, ignored);
+  if (if_nametoindex(CARD) != 0) link_set(CARD, false, NULL, 0);
+}
+
 /* ---- files ---- */
 
 /* The container sees the same file: written in place. */

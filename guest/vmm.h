@@ -17,8 +17,8 @@
 #define MESSAGE_MAX 1024
 #define MAIN_STREAM 1u
 
-/* RESTORING: QEMU loads a template; SEEDING: SEED was sent; SEEDED: so was CONFIG; STARTING: so was RUN. */
-enum state { BOOTING, RESTORING, SEEDING, SEEDED, STARTING, RUNNING, HALTING, EXITED };
+/* RESTORING: QEMU loads a template; SEEDING: SEED was sent; SEEDED: so was CONFIG; STARTING: so was RUN. A machine made ahead: REHEARSING, then WAITING for its CLAIM, then SEEDING again. */
+enum state { BOOTING, RESTORING, SEEDING, REHEARSING, WAITING, SEEDED, STARTING, RUNNING, HALTING, EXITED };
 
 /* What `what=status` and the status file tell. */
 struct machine {
@@ -43,6 +43,10 @@ void guest_error(const char *what);
 /* ---- vmm_link.c: the agent ---- */
 /* Reads config.frames and run.frames of the working directory. False with a message. */
 bool link_load(char *message);
+/* Reads rehearse.frames: the machine is made ahead, its workload comes with link_claim. */
+bool link_load_rehearsal(char *message);
+/* The machine made ahead becomes somebody's: config.frames and run.frames are there now. False: it is none, or was claimed already. */
+bool link_claim(void);
 void link_open(int fd);
 void link_close(void);
 /* The machine runs, as a template left it: SEED without waiting for a HELLO, which the template has said. */

@@ -149,6 +149,13 @@ static bool on_frame(struct client *c, const struct frame *f) {
   if (text && !text_valid((const char *)f->payload, f->length)) return false;
   if (c->stream != 0) return c->exec ? on_stream(c, f) : f->type == F_CLOSE && (drop(c), true);
   switch (f->type) {
+    case F_CLAIM:
+      if (!link_claim()) {
+        send_failed(c, 125, "not a machine that waits for a workload");
+        return true;
+      }
+      answer_start(c);
+      return true;
     case F_WAIT_START: answer_start(c); return true;
     case F_QUERY: on_query(c, f); return true;
     case F_EXEC:

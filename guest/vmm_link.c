@@ -18,6 +18,7 @@ static struct watch link_watch = {.fd = -1};
 static struct bytes in = {.max = 2 * (FRAME_HEADER + FRAME_MAX)}, out = {.max = 4u << 20};
 static struct bytes config_frames = {.max = FILE_MAX}, run_frames = {.max = FILE_MAX};
 static bool wants_stdin;
+static bool ahead, claimed; /* made ahead; and its workload is known */
 
 /* Reads a file of whole frames of one type and stream; the joined text goes to `text`. */
 static bool load(const char *path, uint8_t type, uint32_t stream, struct bytes *frames, struct bytes *text, char *message) {
@@ -57,6 +58,13 @@ bool link_load(char *message) {
   return ok;
 }
 
+bool link_load_rehearsal(char *message) {
+  struct bytes text = {.max = JOIN_MAX};
+  ahead = load("rehearse.frames", F_REHEARSE, 0, &config_frames, &text, message);
+  bytes_free(&text);
+  return ahead;
+}
+
 bool link_wants_stdin(void) { return wants_stdin; }
 bool link_has_room(void) { return link_watch.fd >= 0 && out.length < REQUEST_LIMIT; }
 
@@ -94,6 +102,26 @@ static bool send_seed(void) {
   return true;
 }
 
+static void seed(void) {
+  if (send_seed()) machine.state = SEEDING;
+  else finish(125, false, "no random numbers for the guest");
+}
+
+/* It has waited, perhaps for hours: its clock is set and its random numbers are stirred once more, and again it has to confirm. */
+static void begin(void) {
+  char message[MESSAGE_MAX];
+  ahead = false;
+  if (link_load(message)) seed();
+  else finish(125, false, message);
+}
+
+bool link_claim(void) {
+  if (!ahead || claimed || machine.state >= SEEDED) return false;
+  claimed = true;
+  if (machine.state == WAITING) begin();
+  return true;
+}
+
 /* A value of the guest's text, printable, cut to its place. */
 static void take(const struct frame *f, const char *key, char *dest, size_t size) {
   const char *value = text_find((const char *)f->payload, f->length, key);
@@ -120,12 +148,11 @@ static bool is_text(uint8_t type) {
 
 static void on_machine(const struct frame *f) {
   if (f->type == F_HELLO && machine.state == BOOTING) {
-    if (number(f, "proto", 2, 0) != 2) {
+    if (number(f, "proto", 3, 0) != 3) {
       guest_error("another protocol version");
       return;
     }
-    if (send_seed()) machine.state = SEEDING;
-    else finish(125, false, "no random numbers for the guest");
+    seed();
   } else if (f->type == F_SEEDED && machine.state == SEEDING) {
     /* Not before: what is not a machine of its own gets no workload. */
     take(f, "kernel", machine.kernel, sizeof machine.kernel);
@@ -134,7 +161,10 @@ static void on_machine(const struct frame *f) {
     qmp_close();
     bytes_put(&out, bytes_head(&config_frames), config_frames.length);
     bytes_free(&config_frames);
-    machine.state = SEEDED;
+    machine.state = ahead ? REHEARSING : SEEDED;
+  } else if (f->type == F_REHEARSED && machine.state == REHEARSING) {
+    machine.state = WAITING;
+    if (claimed) begin();
   } else if (f->type == F_READY && machine.state == SEEDED) {
     bytes_put(&out, bytes_head(&run_frames), run_frames.length);
     bytes_free(&run_frames);
@@ -216,8 +246,7 @@ void link_open(int fd) {
 
 void link_restored(void) {
   if (machine.state != RESTORING) return;
-  if (send_seed()) machine.state = SEEDING;
-  else finish(125, false, "no random numbers for the guest");
+  seed();
 }
 
 void link_close(void) { watch_close(&link_watch); }

@@ -1,4 +1,4 @@
-/* hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] -- qemu-system-x86_64 ARGUMENTS…
+/* hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] [--ahead 1] -- qemu-system-x86_64 ARGUMENTS…
  *
  * One epoll loop, nothing blocks. Exits with the workload's code; 125 when the machine or the workload could not be started. */
 #include <errno.h>
@@ -85,7 +85,7 @@ static void forward_signals(void) {
 
 static void on_timeout(void) {
   if (machine.state == HALTING) finish(machine.code, machine.oom, machine.message);
-  else if (machine.state <= SEEDING) finish(125, false, "the guest did not answer in time");
+  else if (machine.state <= WAITING) finish(125, false, "the guest did not answer in time");
   else if (machine.state < RUNNING) halt(125, "the guest did not get ready in time");
 }
 
@@ -94,7 +94,7 @@ static void run(int boot_ms) {
   enum state seen = machine.state;
   limit = now_ms() + boot_ms;
   for (;;) {
-    if (machine.state != seen && machine.state <= RUNNING) limit = machine.state == RUNNING ? 0 : now_ms() + boot_ms;
+    if (machine.state != seen && machine.state <= RUNNING) limit = machine.state == RUNNING || machine.state == WAITING ? 0 : now_ms() + boot_ms;
     seen = machine.state;
     forward_signals();
     stdio_update();
@@ -120,18 +120,19 @@ static void file_server_ready(struct watch *w, uint32_t events) {
 }
 
 static int usage(void) {
-  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] -- QEMU ARGUMENTS...\n", stderr);
+  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] [--ahead 1] -- QEMU ARGUMENTS...\n", stderr);
   return 125;
 }
 
 int main(int argc, char **argv) {
   const char *dir = NULL;
-  uint64_t seconds = 60, server = 0, state = 0;
+  uint64_t seconds = 60, server = 0, state = 0, ahead = 0;
   int at = 1;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
     if (strcmp(argv[at], "--dir") == 0) dir = argv[at + 1];
     else if (strcmp(argv[at], "--file-server") == 0 && parse_number(argv[at + 1], AGENT_FD - 1, &server)) continue;
     else if (strcmp(argv[at], "--restore") == 0 && parse_number(argv[at + 1], AGENT_FD - 2, &state)) continue;
+    else if (strcmp(argv[at], "--ahead") == 0 && parse_number(argv[at + 1], 1, &ahead)) continue;
     else if (strcmp(argv[at], "--boot-timeout") != 0 || !parse_number(argv[at + 1], 86400, &seconds)) return usage();
   }
   if (dir == NULL || at + 1 >= argc || strcmp(argv[at], "--") != 0) return usage();
@@ -153,7 +154,7 @@ int main(int argc, char **argv) {
   bool ok = loop_open() == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0;
   if (ok && state != 0) ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) == 0;
   if (!ok) snprintf(message, sizeof message, "%s", strerror(errno));
-  if (ok) ok = link_load(message) && clients_listen(message) && qemu_start(argv + at + 1, pair[1], control[1], message);
+  if (ok) ok = (ahead ? link_load_rehearsal : link_load)(message) && clients_listen(message) && qemu_start(argv + at + 1, pair[1], control[1], message);
   if (!ok) {
     fprintf(stderr, "hull-vmm: %s\n", message);
     finish(125, false, message);

@@ -7,7 +7,7 @@
 #include "vmm.h"
 
 size_t status_text(char *out, size_t capacity) {
-  size_t size = text_put(out, 0, capacity, "state", machine.state == RUNNING ? "running" : machine.state >= HALTING ? "exited" : "booting");
+  size_t size = text_put(out, 0, capacity, "state", machine.state == RUNNING ? "running" : machine.state == WAITING ? "waiting" : machine.state >= HALTING ? "exited" : "booting");
   if (qemu_pid() > 0) size = text_put_number(out, size, capacity, "pid", (uint64_t)qemu_pid());
   size = text_put(out, size, capacity, "kernel", machine.kernel);
   size = text_put(out, size, capacity, "agent", machine.agent);

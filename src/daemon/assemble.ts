@@ -72,6 +72,13 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   const registry = new ContainerRegistry()
   const exitDir = join(execRoot, 'exits')
   const processDriver = new ProcessDriver({ execRoot, snapshots: storage.snapshots, cgroupParent: flags.cgroupParent })
+  const network = networkOf(flags, {
+    poolOwner: idMap ? usernsPath(execRoot, idMap) : '',
+    ownerOf: async (id) => {
+      const map = registry.find(id)?.record.idMap
+      return map ? ensureUserns(execRoot, map) : ''
+    },
+  })
   const vmDriver = new VmDriver({
     dataRoot,
     execRoot,
@@ -79,6 +86,8 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     exitDir,
     runtimeRoot: join(execRoot, 'runtime'),
     cgroupParent: flags.cgroupParent,
+    pool: flags.vmPool,
+    openTap: (id): Promise<number> => network.tapAhead(id),
     erofsFor: (chainId, layers) => storage.erofs.erofsFor(chainId, layers),
     diskFor: async (spec, uid) => {
       const path = join(spec.stateDir, 'disk.img')
@@ -93,13 +102,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     store: new ContainerStore(join(dataRoot, 'containers')),
     registry,
     images,
-    network: networkOf(flags, {
-      poolOwner: idMap ? usernsPath(execRoot, idMap) : '',
-      ownerOf: async (id) => {
-        const map = registry.find(id)?.record.idMap
-        return map ? ensureUserns(execRoot, map) : ''
-      },
-    }),
+    network,
     directory: new NetworkDirectory(join(dataRoot, 'networks'), networkIds(dataRoot)),
     ...(idMap ? { idMap } : {}),
     drivers: { process: processDriver, vm: vmDriver },

@@ -26,6 +26,8 @@ export interface DaemonFlags {
   logLevel: Level
   /** Registries without a valid certificate, or without TLS: 'host:port' or CIDR. */
   insecureRegistries: string[]
+  /** Virtual machines that are made ahead for each shape that is started again and again; 0: none. */
+  vmPool: number
   /** Top cgroup of everything this daemon runs. */
   cgroupParent: string
   /** Do not serve: delete what a daemon with these flags leaves in the kernel on purpose (bridge, nftables table, cgroup), and end. */
@@ -49,6 +51,8 @@ const usage = `Usage: hull daemon [OPTIONS]
       --userns-remap WHO          Containers' ids are other ids on the host: default, or USER[:GROUP] of /etc/subuid and /etc/subgid
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
+      --vm-pool N                 Virtual machines that wait, restored and rehearsed, for each shape that is started again and again:
+                                  0 (none) to 16 (default 1; up to four times as many while starts follow each other closely)
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
       --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end
 `
@@ -87,6 +91,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
         'userns-remap': { type: 'string' },
         'log-level': { type: 'string', short: 'l' },
         'insecure-registry': { type: 'string', multiple: true },
+        'vm-pool': { type: 'string' },
         'cgroup-parent': { type: 'string' },
         cleanup: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
@@ -119,6 +124,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
   if (publishedPorts !== 'nat' && publishedPorts !== 'input') throw new UsageError(`--published-ports ${publishedPorts}: want nat or input`)
   const mtu = Number(values.mtu ?? 1500)
   if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_535) throw new UsageError(`--mtu ${values.mtu}: want a number from 576 to 65535`)
+  if (values['vm-pool'] !== undefined && !/^(\d|1[0-6])$/.test(values['vm-pool'])) throw new UsageError(`--vm-pool ${values['vm-pool']}: want a number from 0 to 16`)
   if (values.bip !== undefined && !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(values.bip)) {
     throw new UsageError(`--bip ${values.bip}: want an address with a prefix length, such as 172.29.0.1/16`)
   }
@@ -144,6 +150,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
     logLevel: level,
     insecureRegistries,
     cleanup: values.cleanup ?? false,
+    vmPool: Number(values['vm-pool'] ?? 1),
     cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
   }
 }

@@ -131,11 +131,15 @@ export class Connections {
     }
   }
 
-  /** What a start's sandbox is plugged into. */
-  async plug(record: ContainerRecord): Promise<SandboxAttachments> {
+  /** What a start's sandbox is plugged into. `ahead`: it was made ahead, with a tap. */
+  async plug(record: ContainerRecord, ahead = false): Promise<SandboxAttachments> {
     const { network } = this.parts
     const mode = networkModeOf(record)
     const [first, ...more] = endpointsOf(record)
+    if (ahead && first) {
+      await network.plugTap(first, ...more)
+      return {}
+    }
     if (record.isolation === 'vm') return first ? { tapFd: (await network.connectTap(first, ...more)).tapFd } : {}
     if (mode === 'container') return { netnsPath: `/proc/${this.#joined(record).sandbox!.pid}/ns/net` }
     if (mode === 'host') return {}

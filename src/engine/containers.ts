@@ -37,7 +37,7 @@ import { logStream } from './log-stream.js'
 import { mergeConfig } from './merge.js'
 import { checkSources, resolveMounts } from './mounts.js'
 import { resolveIsolation } from './policy.js'
-import { workloadSpec } from './spec.js'
+import { networkModeOf, workloadSpec } from './spec.js'
 import type { ContainerRecord } from './store.js'
 import { updateContainer } from './update.js'
 import { detailsOf, type networkIds, summaryOf } from './views.js'
@@ -84,17 +84,17 @@ export class Containers implements ContainerEngine {
     const idMap = isolation === 'process' ? idMapOf(request.hostConfig, this.options.idMap) : undefined
     const config = mergeConfig(request.config, image.config)
     const driver = parts.drivers[isolation]
-    const id = randomBytes(32).toString('hex')
+    const ownId = randomBytes(32).toString('hex')
     const record: ContainerRecord = {
       version: 1,
-      id,
+      id: ownId,
       name: '',
       created: new Date().toISOString(),
       imageId: image.id,
       imageRef: request.config.Image,
       isolation,
       ...(idMap ? { idMap } : {}),
-      config: { ...config, Hostname: config.Hostname || (/^(host$|container:)/.test(request.hostConfig.NetworkMode) || request.hostConfig.UTSMode === 'host' ? '' : id.slice(0, 12)) },
+      config: { ...config, Hostname: config.Hostname || (/^(host$|container:)/.test(request.hostConfig.NetworkMode) || request.hostConfig.UTSMode === 'host' ? '' : ownId.slice(0, 12)) },
       hostConfig: withDonorIds(adaptHostConfig(request.hostConfig), parts.registry),
       ports: this.#publishedPorts(request, config.ExposedPorts),
       mounts: resolveMounts({
@@ -108,6 +108,8 @@ export class Containers implements ContainerEngine {
     }
     this.lifecycle.connections.resolve(record, request)
     await checkSources(record.mounts)
+    await this.#reserve(record)
+    const { id } = record
     record.name = parts.registry.names.take(request.name, id)
     // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image. So the container is
     // listed before it is on the disk, and a client that sees it there and removes or starts it waits until it is.
@@ -130,6 +132,18 @@ export class Containers implements ContainerEngine {
       }
     })
     return { id, warnings: record.warnings }
+  }
+
+  /** What was made ahead for a container like this was made under an id, which becomes the container's. */
+  async #reserve(record: ContainerRecord): Promise<void> {
+    const driver = this.parts.drivers[record.isolation]
+    if (!driver.reserve) return
+    const root = await this.parts.images.rootfs(record.imageId)
+    const spec = await workloadSpec(record, root, this.parts.paths, await this.lifecycle.connections.place(record, false))
+    const id = await driver.reserve(spec, networkModeOf(record) === 'bridge')
+    if (id === undefined) return
+    if (record.config.Hostname === record.id.slice(0, 12)) record.config.Hostname = id.slice(0, 12)
+    record.id = id
   }
 
   #publishedPorts(request: CreateContainerRequest, exposed: Record<string, object>): CreateContainerRequest['ports'] {

@@ -110,7 +110,8 @@ export class Lifecycle {
       const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId)])
       await this.parts.volumes.mount(record)
       const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, true))
-      const attachments = await this.connections.plug(record)
+      const ahead = await this.parts.drivers[record.isolation].settle?.(spec)
+      const attachments = await this.connections.plug(record, ahead)
       const joined = await joinNamespaces(record, this.parts.registry, this.parts.paths.execRoot)
       try {
         sandbox = await this.parts.drivers[record.isolation].create(spec, { ...attachments, ...joined.attachments })

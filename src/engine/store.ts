@@ -81,7 +81,7 @@ export class ContainerStore {
    */
   async create(record: ContainerRecord, durable: boolean): Promise<void> {
     const directory = this.directory(record.id)
-    await mkdir(directory, { mode: 0o710 })
+    await mkdir(directory, { recursive: true, mode: 0o710 }) // there is one already when a sandbox was made ahead
     if (durable) await writeFileAtomic(join(directory, file), JSON.stringify(record))
     else await writeFile(join(directory, file), JSON.stringify(record), { mode: 0o600 })
   }

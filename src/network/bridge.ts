@@ -367,12 +367,35 @@ export class BridgeNetwork implements NetworkManager {
     if (isGateway) await setNetnsRoute(netnsPath, name, endpoint.gateway, ipv6.gateway)
   }
 
-  async connectTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ tapFd: number; name: string }> {
-    const { segment } = this.#entry(endpoint)
-    const name = tapName(this.#names, endpoint.containerId)
+  async tapAhead(containerId: string): Promise<number> {
+    this.#started()
+    checkId(containerId)
+    const name = tapName(this.#names, containerId)
     const tapFd = openTap(name)
     try {
       await disableIPv6(name)
+    } catch (error) {
+      closeSync(tapFd)
+      throw error
+    }
+    return tapFd
+  }
+
+  async connectTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ tapFd: number; name: string }> {
+    const tapFd = await this.tapAhead(endpoint.containerId)
+    try {
+      await this.plugTap(endpoint, ...more)
+    } catch (error) {
+      closeSync(tapFd)
+      throw error
+    }
+    return { tapFd, name: tapName(this.#names, endpoint.containerId) }
+  }
+
+  async plugTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<void> {
+    const { segment } = this.#entry(endpoint)
+    const name = tapName(this.#names, endpoint.containerId)
+    try {
       if (more.length === 0) {
         addBridgePort(segment.bridge, name)
         if (!segment.spec.icc) isolateBridgePort(name)
@@ -380,10 +403,8 @@ export class BridgeNetwork implements NetworkManager {
       setLink(name, { mtu: segment.spec.mtu })
       if (more.length > 0) for (const each of [endpoint, ...more]) await this.#makeSourcePort(each, name)
     } catch (error) {
-      closeSync(tapFd)
       throw internal(`cannot connect the tap of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
     }
-    return { tapFd, name }
   }
 
   /** A daemon that died while it went from one network behind a tap to several may have left an endpoint without a port on its bridge. */

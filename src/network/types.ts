@@ -136,6 +136,9 @@ export interface NetworkManager {
   connectNamespace(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ netnsPath: string }>
   /** An open tap that is a port of the bridge, or of all bridges of several endpoints. */
   connectTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<{ tapFd: number; name: string }>
+  /** A tap for a container that does not exist yet. Whoever holds the descriptor keeps it: {@link plugTap} makes it what {@link connectTap} does. */
+  tapAhead(containerId: string): Promise<number>
+  plugTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<void>
   /** Another interface for a container that runs already. `vm`: on the host's side only, the guest is asked by its sandbox. `others`: where it is already. */
   attach(endpoint: Endpoint, kind: 'process' | 'vm', others: Endpoint[]): Promise<void>
   /** Undoes {@link attach} or one interface of {@link connectNamespace}, and frees address, names and ports. */

@@ -291,6 +291,15 @@ export interface SandboxDriver {
   validate(spec: WorkloadSpec): Promise<string[]>
   /** Up to "created": namespaces, root file system, supervisor; the workload does not run yet. On failure nothing is left. */
   create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox>
+  /**
+   * A container like this is about to be created (its id may still be changed; `bridged`: it will have a network): the id under which something waits that has been made ahead. It is let go
+   * of when the container is not started soon.
+   */
+  reserve?(spec: WorkloadSpec, bridged: boolean): Promise<string | undefined>
+  /**
+   * Before the attachments of a {@link create} are made. True: what was made ahead for this container fits it, and has its tap. Else it is let go of.
+   */
+  settle?(spec: WorkloadSpec): Promise<boolean>
   /** After a daemon restart: the sandbox if its supervisor or workload still exists or left an exit status, else undefined. */
   adopt(spec: WorkloadSpec): Promise<Sandbox | undefined>
   /** Work on the files of a container that does not run (or never has). No sandbox of it exists until the job is done; {@link create} and

@@ -32,8 +32,17 @@ export class VmClient {
 
   /** Resolves when the workload runs (its pid in the guest); rejects with {@link StartFailure} when it cannot, {@link LinkClosed} when the VM ended. */
   async waitStart(): Promise<number> {
+    return this.started(FrameType.WAIT_START)
+  }
+
+  /** Gives a machine that was made ahead its workload, which must be in its directory. As {@link waitStart}. */
+  async claim(): Promise<number> {
+    return this.started(FrameType.CLAIM)
+  }
+
+  private started(question: number): Promise<number> {
     return this.once<number>(
-      (link) => link.send(FrameType.WAIT_START),
+      (link) => link.send(question),
       (frame, resolve, reject) => {
         if (frame.type === FrameType.STARTED) resolve(startedPid(frame))
         else if (frame.type === FrameType.FAILED) reject(new StartFailure(decodeFailure(frame.payload)))

@@ -1,5 +1,5 @@
 import { closeSync, existsSync } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
@@ -16,17 +16,23 @@ import type { FileJob, FileOperation } from '../files.js'
 import { hypervisorVersion } from './explain.js'
 import { FileServer, fileServerDirectory } from './fileserver.js'
 import { findFileServer, type FileServerParts } from './fileserver-parts.js'
-import { configFrames, holdFrames, runFrames } from './guestspec.js'
+import { configFrames, holdFrames, rehearseFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
+import { aheadOf, memoryIsShort, poolKey, type Ahead } from './ahead.js'
+import { WarmPool } from './pool.js'
+import { PLACEHOLDER_MAC } from './qemu.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
+import { VmClient } from './client.js'
+import { LinkClosed } from './link.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
 import { Templates, type Template, type TemplateShape } from './templates.js'
 import { VmSandbox } from './sandbox.js'
+import { Taps } from './taps.js'
 import { checkShare, sharesOf } from './shares.js'
-import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
+import { giveDisk, makeVmDirectory, putFiles, readVmStatus, removeRunDirectory, vmDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
 
 /** Everything that the driver needs from outside. */
@@ -57,6 +63,10 @@ export interface VmDriverOptions {
   kvmDevice?: string
   /** Seconds that a guest gets to come up; default 60 with KVM, 180 without. */
   bootTimeout?: number
+  /** Machines that are made ahead for each shape that is started again and again; default 0: none. */
+  pool?: number
+  /** A tap for a machine that is made ahead: not the port of any bridge yet. Its descriptor is the driver's to close. */
+  openTap?: (id: string) => Promise<number>
   /** The guest's console in runDir/vm/console.log; for finding faults. */
   console?: boolean
 }
@@ -64,6 +74,20 @@ export interface VmDriverOptions {
 /** Milliseconds for which the files of QEMU and guest are taken to be the same. */
 const PARTS_TTL = 30_000
 const BOOT_TIMEOUT = { kvm: 60, tcg: 180 } as const
+
+/** A jail that is created and not started. */
+interface Launched {
+  record: VmRecord
+  supervised: Supervised
+  files: FileServer | undefined
+  onBadTemplate: (() => Promise<void>) | undefined
+  /** Machines like this one may be made ahead. */
+  poolable: boolean
+}
+
+/** Milliseconds that a machine gets to rehearse; looks at it in between. */
+const REHEARSAL_TIMEOUT = 60_000
+const REHEARSAL_PAUSE = 50
 
 interface Prepared {
   parts: VmParts
@@ -75,6 +99,7 @@ interface Prepared {
 export class VmDriver implements SandboxDriver {
   readonly isolation = 'vm'
   private readonly uids = new UidAllocator()
+  private readonly taps = new Taps()
   private readonly probe: AcceleratorProbe
   private readonly jails: string
   /** Jail roots of VMs that live and of their file servers, by container id. */
@@ -82,6 +107,7 @@ export class VmDriver implements SandboxDriver {
   private fileServerParts: { at: number; value: Promise<FileServerParts> } | undefined
   private readonly maintenance: Maintenance
   private readonly templates: Templates
+  private readonly pool: WarmPool<WorkloadSpec, Ahead>
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
   constructor(private readonly options: VmDriverOptions) {
@@ -98,6 +124,7 @@ export class VmDriver implements SandboxDriver {
       }
     })
     this.templates = new Templates(join(this.jails, 'templates'))
+    this.pool = new WarmPool({ size: options.pool ?? 0, make: (spec) => this.makeAhead(spec), memoryIsShort })
     this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
   }
 
@@ -144,14 +171,83 @@ export class VmDriver implements SandboxDriver {
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
     try {
       await this.maintenance.end(spec.id)
-      return await this.build(spec, attachments.tapFd, runFrames(spec, capabilitiesFor(spec, spec.privileged)))
-    } finally {
-      // Ours in any case: the VMM has its own copy, or there is none.
+      const ahead = await this.claim(spec)
+      if (ahead) return ahead
+      const sandbox = await this.build(spec, attachments.tapFd, runFrames(spec, capabilitiesFor(spec, spec.privileged)))
+      if (attachments.tapFd !== undefined) this.taps.keep(spec.id, attachments.tapFd, sandbox.exited)
+      return sandbox
+    } catch (error) {
       if (attachments.tapFd !== undefined) closeSync(attachments.tapFd)
+      throw error
+    }
+  }
+
+  async reserve(spec: WorkloadSpec, bridged: boolean): Promise<string | undefined> {
+    return this.pool.enabled ? this.pool.reserve(poolKey(spec, bridged, (await this.prepare()).jailRoot)) : undefined
+  }
+
+  async settle(spec: WorkloadSpec): Promise<boolean> {
+    await this.taps.gone(spec.id)
+    if (!this.pool.enabled) return false
+    if (this.pool.keep(spec.id, poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot))) return true
+    await this.pool.drop(spec.id)
+    return false
+  }
+
+  /** The machine that waits under this id becomes the container's. */
+  private async claim(spec: WorkloadSpec): Promise<VmSandbox | undefined> {
+    if (!this.pool.enabled) return undefined
+    const key = poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot)
+    const ahead = this.pool.claim(spec.id, key)
+    if (!ahead) return undefined
+    this.pool.used(key, spec)
+    const { record, supervised } = ahead
+    const { guestMemory } = sizeVm(spec.resources, record.accelerator, availableParallelism())
+    const run = runFrames(spec, capabilitiesFor(spec, spec.privileged))
+    return this.sandbox(spec, record, supervised, undefined, undefined, () => putFiles(spec.runDir, record.uid, { 'config.frames': configFrames(spec, guestMemory), 'run.frames': run }))
+  }
+
+  private async makeAhead(like: WorkloadSpec): Promise<Ahead | undefined> {
+    const spec = aheadOf(like)
+    const bridged = spec.network.mode === 'bridge'
+    if (bridged && !this.options.openTap) return undefined
+    const tapFd = bridged ? await this.options.openTap!(spec.id) : undefined
+    try {
+      const made = await this.launch(spec, tapFd, 'ahead')
+      if (!made) {
+        if (tapFd !== undefined) closeSync(tapFd)
+        return undefined
+      }
+      const { record, supervised } = made
+      const destroy = async () => {
+        await supervised.destroy()
+        await this.forget(spec, record.uid, undefined)
+        await rm(spec.stateDir, { recursive: true, force: true })
+      }
+      try {
+        await supervised.start()
+        await this.rehearsed(spec, record, supervised)
+      } catch (error) {
+        await destroy()
+        throw error
+      }
+      if (tapFd !== undefined) this.taps.keep(spec.id, tapFd, supervised.exited)
+      return { id: spec.id, record, supervised, gone: supervised.exited, destroy }
+    } catch (error) {
+      if (tapFd !== undefined) closeSync(tapFd)
+      await rm(spec.stateDir, { recursive: true, force: true })
+      throw error
     }
   }
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
+    const made = (await this.launch(spec, tapFd, run))!
+    if (this.pool.enabled && made.poolable) this.pool.used(poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot), spec)
+    return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
+  }
+
+  /** The jail with everything in it, up to "created". `run`: what the machine is to run, or that it is made ahead, which needs a template: undefined without one. */
+  private async launch(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer | 'ahead'): Promise<Launched | undefined> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
     const [{ parts: vmParts, jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { blockIO } = await jailBlockIo(spec)
@@ -167,13 +263,17 @@ export class VmDriver implements SandboxDriver {
       await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
       const size = sizeVm(spec.resources, accelerator, availableParallelism())
-      const frames = {
-        'config.frames': configFrames(spec, size.guestMemory, sockets),
-        'run.frames': run,
-      }
+      const ahead = run === 'ahead'
+      const frames: Record<string, Buffer> = ahead
+        ? { 'rehearse.frames': rehearseFrames(spec, size.guestMemory, capabilitiesFor(spec, spec.privileged)) }
+        : { 'config.frames': configFrames(spec, size.guestMemory, sockets), 'run.frames': run }
       const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
       if (!parts && !this.options.console) template = await this.templates.take(shape, vmParts, jailRoot)
+      if (ahead && !template) {
+        await this.forget(spec, uid, undefined)
+        return undefined
+      }
       // All to their end, before anything is undone.
       const [image, disk, directory, server] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),
@@ -192,27 +292,46 @@ export class VmDriver implements SandboxDriver {
       const config = jailConfig({
         root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, ...clock, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,
-        ...(spec.network.mode === 'bridge' ? { mac: spec.network.mac } : {}),
+        ...(spec.network.mode === 'bridge' ? { mac: ahead ? PLACEHOLDER_MAC : spec.network.mac } : {}),
         shares: files !== undefined,
         clone: template !== undefined,
+        ahead,
         cgroupsPath: options.cgroupPath,
         ...(blockIO ? { blockIO } : {}),
         oomScoreAdj: spec.resources.oomScoreAdj,
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(template ? { start: 'template' as const } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(template ? { start: ahead ? ('pool' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.
       const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : []), ...(template ? [template.state, template.memory] : [])]
       const supervised = await Supervised.create({ ...options, preserveFds })
-      return await this.sandbox(spec, record, supervised, files?.server, template && (() => this.templates.distrust(shape, vmParts, jailRoot)))
+      return {
+        record, supervised, files: files?.server, onBadTemplate: template && (() => this.templates.distrust(shape, vmParts, jailRoot)), poolable: !parts && !this.options.console,
+      }
     } catch (error) {
       await this.forget(spec, uid, files?.server).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     } finally {
       if (files) closeSync(files.connection)
       if (template) for (const fd of [template.state, template.memory]) closeSync(fd)
+    }
+  }
+
+  /** Resolves when the machine waits for its workload. */
+  private async rehearsed(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<void> {
+    const client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
+    const deadline = performance.now() + REHEARSAL_TIMEOUT
+    for (;;) {
+      const status = await client.queryText('status').catch((error: unknown) => {
+        if (error instanceof LinkClosed) return new Map<string, string>() // not there yet, or over
+        throw error
+      })
+      if (status.get('state') === 'waiting') return
+      if (!(await supervised.isRunning())) throw new Error((await readVmStatus(spec.runDir))?.message || 'it ended')
+      if (performance.now() > deadline) throw new Error('it did not rehearse in time')
+      await new Promise((resolve) => setTimeout(resolve, REHEARSAL_PAUSE))
     }
   }
 
@@ -237,6 +356,7 @@ export class VmDriver implements SandboxDriver {
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+    await this.pool.drop(spec.id)
     await this.maintenance.end(spec.id)
     await removeRunDirectory(spec.runDir)
     await this.options.removeDisk(spec)
@@ -262,10 +382,11 @@ export class VmDriver implements SandboxDriver {
 
   /** Halts what was booted for work on files, and what is being prepared: the daemon ends. */
   async endMaintenance(): Promise<void> {
+    await this.pool.close()
     await Promise.all([this.maintenance.endAll(), this.templates.close()])
   }
 
-  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised, files: FileServer | undefined, onBadTemplate?: () => Promise<void>): Promise<VmSandbox> {
+  private async sandbox(spec: WorkloadSpec, record: VmRecord, supervised: Supervised, files: FileServer | undefined, onBadTemplate?: () => Promise<void>, prepareClaim?: () => Promise<void>): Promise<VmSandbox> {
     return new VmSandbox(
       spec, record, supervised,
       await cgroupOf(record.cgroupsPath),
@@ -273,6 +394,7 @@ export class VmDriver implements SandboxDriver {
       () => this.forget(spec, record.uid, files),
       files,
       onBadTemplate,
+      prepareClaim,
     )
   }
 
@@ -346,8 +468,18 @@ export class VmDriver implements SandboxDriver {
     return this.templates.idle()
   }
 
-  /** Removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
+  /** Resolves when the pool has what it should have. For tests. */
+  poolFull(): Promise<void> {
+    return this.pool.full()
+  }
+
+  /** Ends machines that were made ahead by a daemon that died, and removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
   async collectGarbage(): Promise<void> {
+    const runDirs = join(this.options.execRoot, 'containers')
+    for (const id of await readdir(runDirs).catch(() => [])) {
+      const record = this.live.has(id) ? undefined : await readRecord(join(runDirs, id))
+      if (record?.start === 'pool') await this.removeLeftover(join(runDirs, id))
+    }
     const { jailRoot } = await this.prepare()
     const files = await this.fileServer().then((parts) => [parts.root], () => [])
     await this.templates.collect(jailRoot)

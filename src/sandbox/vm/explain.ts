@@ -71,13 +71,19 @@ async function openFiles(pid: number): Promise<{ path: string; writable: boolean
   return files
 }
 
+const startWords = {
+  boot: 'booted',
+  template: 'from a memory template (docs/decisions/0013)',
+  pool: 'from a memory template, made ahead (docs/decisions/0015)',
+} as const
+
 async function machineFacts(input: ExplainInput, qemu: number | undefined): Promise<Facts> {
   const args = (qemu === undefined ? undefined : await commandLine(qemu)) ?? []
   const files = qemu === undefined ? [] : await openFiles(qemu)
   const rows: Row[] = [
     ['hypervisor', await hypervisorVersion(input.record.jailRoot)],
     ['accelerator', option(args, '-accel').split(',')[0] === 'kvm' ? 'kvm (hardware)' : 'tcg (software emulation: not a security boundary)'],
-    ['start', input.record.start === 'template' ? 'from a memory template (docs/decisions/0013)' : 'booted'],
+    ['start', startWords[input.record.start ?? 'boot']],
     ['processor', option(args, '-cpu')],
     ['vCPUs', option(args, '-smp')],
     ['RAM', option(args, '-m')],

@@ -2,6 +2,7 @@ import { badRequest } from '../../base/errors.js'
 import type { DefaultRoute, GuestInterface } from '../../network/types.js'
 import type { NetworkChange, ProcessSpec, SandboxNetwork, WorkloadSpec } from '../types.js'
 import type { SocketMount } from './shares.js'
+import { PLACEHOLDER_MAC } from './qemu.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -146,6 +147,24 @@ export function runFrames(spec: WorkloadSpec, capabilities: readonly string[]): 
 /** run.frames of a machine without a workload: its main process only waits (guest/PROTOCOL.md, "Files"). */
 export function holdFrames(): Buffer {
   return encodeFrames(FrameType.RUN, 1, encodeText([['builtin', 'files'], ['arg', 'hold']]))
+}
+
+/** TEST-NET-1 (RFC 5737): nobody's. */
+const NOBODYS: GuestInterface = { name: 'eth0', mac: PLACEHOLDER_MAC, address: '192.0.2.2', prefixLength: 24, mtu: 1500 }
+
+/**
+ * rehearse.frames: CONFIG and RUN of a container of this shape that is nobody's. No name, address, variable, file or command of the user's is in it: what is kept is what decides which
+ * ways a start takes through kernel and agent.
+ */
+export function rehearseFrames(spec: WorkloadSpec, guestMemory: number, capabilities: readonly string[]): Buffer {
+  const nobody: WorkloadSpec = {
+    ...spec, hostname: 'hull', domainname: '', sysctls: {}, init: false, ephemeral: false, openStdin: false,
+    files: { hosts: '127.0.0.1\tlocalhost\n', hostname: 'hull\n', resolvConf: 'nameserver 192.0.2.1\n' },
+    mounts: spec.mounts.filter((mount) => mount.type === 'tmpfs'),
+    network: spec.network.mode === 'bridge' ? { ...NOBODYS, mode: 'bridge', gateway: '192.0.2.1', interfaces: [NOBODYS], route: { interfaceName: 'eth0', gateway: '192.0.2.1', gateway6: '' } } : { mode: 'none' },
+    process: { args: ['hull-agent', '--rehearsal'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
+  }
+  return encodeFrames(FrameType.REHEARSE, 0, encodeText([...configEntries(nobody, guestMemory), ...processEntries(nobody.process, mainContext(nobody, capabilities))]))
 }
 
 /** What the main process gets from its container. */

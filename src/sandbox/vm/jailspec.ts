@@ -25,6 +25,8 @@ export interface JailInput {
   shares: boolean
   /** The machine is a clone of a template: its state and its memory are inherited, after all others. */
   clone: boolean
+  /** It waits for its workload (`--ahead`). */
+  ahead: boolean
   /** '/parent/id' */
   cgroupsPath: string
   /** The VM's disk is a file of the host: its I/O is limited as a container's is. */
@@ -62,7 +64,7 @@ export function supervisorArguments(input: JailInput): string[] {
     ...(input.clone ? { memory: { use: 'clone', path: `/proc/self/fd/${stateFd(input) + 1}`, qmpFd: QMP_FD } as const } : {}),
     ...(input.console ? { console: `${JAIL_PATHS.directory}/console.log` } : {}),
   })
-  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), ...(input.shares ? ['--file-server', String(sharesFd(input))] : []), ...(input.clone ? ['--restore', String(stateFd(input))] : []), '--', JAIL_PATHS.qemu, ...qemu]
+  return [JAIL_PATHS.supervisor, '--dir', JAIL_PATHS.directory, '--boot-timeout', String(input.bootTimeout), ...(input.shares ? ['--file-server', String(sharesFd(input))] : []), ...(input.clone ? ['--restore', String(stateFd(input))] : []), ...(input.ahead ? ['--ahead', '1'] : []), '--', JAIL_PATHS.qemu, ...qemu]
 }
 
 /**

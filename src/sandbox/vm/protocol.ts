@@ -15,6 +15,7 @@ export const FrameType = {
   EXIT: 7,
   REPLY: 8,
   WINDOW: 9,
+  REHEARSED: 10,
   SEED: 16,
   CONFIG: 17,
   RUN: 18,
@@ -30,6 +31,8 @@ export const FrameType = {
   HALT: 28,
   ACCEPT: 29,
   SEEDED: 30,
+  REHEARSE: 31,
+  CLAIM: 32,
 } as const
 
 /** Bytes of a frame's header. */

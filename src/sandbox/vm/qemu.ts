@@ -112,7 +112,7 @@ function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boo
 }
 
 /** Of the template's network card, until a clone's agent sets its own. Locally administered. */
-const PLACEHOLDER_MAC = '02:00:00:00:00:01'
+export const PLACEHOLDER_MAC = '02:00:00:00:00:01'
 
 const memoryBackend = ({ use, path }: MachineMemory, ram: number): string =>
   `memory-backend-file,id=ram,size=${ram / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=${use === 'template' ? 'on' : 'off'}`

@@ -18,7 +18,7 @@ export interface VmRecord {
   /** '/parent/id' */
   cgroupsPath: string
   /** How it came to life; absent: it booted. */
-  start?: 'template'
+  start?: 'template' | 'pool'
   /** Of the VM's file server, when it has one. */
   fileServer?: FileServerParts
   /** Sockets of the host that it has. */
@@ -49,7 +49,7 @@ export async function readRecord(runDir: string): Promise<VmRecord | undefined> 
   if (version !== 1 || typeof uid !== 'number' || typeof vcpus !== 'number' || typeof ram !== 'number') return undefined
   if ((accelerator !== 'kvm' && accelerator !== 'tcg') || typeof jailRoot !== 'string' || typeof cgroupsPath !== 'string') return undefined
   const record: VmRecord = { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath }
-  if (start === 'template') record.start = start
+  if (start === 'template' || start === 'pool') record.start = start
   // Our own words in a directory that is root's: only that it is there is checked.
   if (typeof fileServer === 'object' && fileServer !== null) record.fileServer = fileServer as FileServerParts
   if (Array.isArray(sockets)) record.sockets = sockets as SharedSocket[]

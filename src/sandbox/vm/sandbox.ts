@@ -51,6 +51,8 @@ export class VmSandbox implements Sandbox {
     private readonly fileServer?: FileServer,
     /** The template that the machine is a clone of does not load. */
     private readonly onBadTemplate?: () => Promise<void>,
+    /** The machine was made ahead: puts what it is to run where its supervisor looks for it. */
+    private readonly prepareClaim?: () => Promise<void>,
   ) {
     this.client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
     this.sockets = new SocketProxy(this.client, record.sockets ?? [])
@@ -79,9 +81,10 @@ export class VmSandbox implements Sandbox {
   }
 
   async start(): Promise<void> {
-    await this.supervised.start()
+    if (!this.prepareClaim) await this.supervised.start()
     try {
-      await this.waitForStart()
+      await this.prepareClaim?.()
+      await (this.prepareClaim ? this.client.claim() : this.waitForStart())
       this.serveSockets()
     } catch (error) {
       const failure = await this.startFailure(error)

@@ -23,19 +23,24 @@ export async function makeVmDirectory(runDir: string, uid: number, files: Record
   await mkdir(directory, { recursive: true, mode: 0o700 })
   try {
     mountTmpfs(directory, `${TMPFS_DATA},uid=${uid},gid=${uid}`, MS.NOSUID | MS.NODEV | MS.NOEXEC)
-    for (const [name, content] of Object.entries(files)) {
-      const file = await open(join(directory, name), 'wx', 0o440)
-      try {
-        await file.writeFile(content)
-        await file.chown(0, uid)
-      } finally {
-        await file.close()
-      }
-    }
+    await putFiles(runDir, uid, files)
     return directory
   } catch (error) {
     await removeVmDirectory(runDir)
     throw error
+  }
+}
+
+/** Files for the supervisor of a VM, which may run already: names that are taken there are not followed (EEXIST). */
+export async function putFiles(runDir: string, uid: number, files: Record<string, Buffer>): Promise<void> {
+  for (const [name, content] of Object.entries(files)) {
+    const file = await open(join(vmDirectory(runDir), name), 'wx', 0o440)
+    try {
+      await file.writeFile(content)
+      await file.chown(0, uid)
+    } finally {
+      await file.close()
+    }
   }
 }
 

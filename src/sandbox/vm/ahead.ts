@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import type { Supervised } from '../../oci/conmon.js'
+import type { WorkloadSpec } from '../types.js'
+import type { Member } from './pool.js'
+import type { VmRecord } from './record.js'
+
+/** A machine that waits for its workload, in its jail. */
+export interface Ahead extends Member {
+  readonly record: VmRecord
+  readonly supervised: Supervised
+}
+
+/**
+ * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, size and limits, network card, what conmon was told of stdin and log. What
+ * the guest is told with CONFIG and RUN (names, addresses, command, environment, user, capabilities, …) is not in it. '' for a container whose machine cannot be made ahead: one with mounts.
+ */
+export function poolKey(spec: WorkloadSpec, bridged: boolean, jailRoot: string): string {
+  if (spec.mounts.some((mount) => mount.type !== 'tmpfs')) return ''
+  const { chainId, layers, resources, openStdin, stdinOnce, process, logPath, logLimits, cgroupParent } = spec
+  return JSON.stringify([jailRoot, chainId, layers, resources, bridged, openStdin, stdinOnce, process.tty, logPath !== '', logLimits, cgroupParent])
+}
+
+/** The spec of a container like this one that does not exist: an id and paths of its own. */
+export function aheadOf(like: WorkloadSpec): WorkloadSpec {
+  const id = randomBytes(32).toString('hex')
+  const own = (path: string) => path.replaceAll(like.id, id)
+  return { ...like, id, name: '', stateDir: own(like.stateDir), runDir: own(like.runDir), logPath: own(like.logPath) }
+}
+
+/** Part of the host's memory that must be available, or a GiB if that is less, before machines are made that nobody has asked for. */
+const SHARE = 0.1
+const ENOUGH = 2 ** 30
+
+/** True: what is available of the host's memory is for others (proc(5), MemAvailable). */
+export async function memoryIsShort(): Promise<boolean> {
+  const text = await readFile('/proc/meminfo', 'utf8')
+  const bytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024
+  return bytes('MemAvailable') < Math.min(ENOUGH, bytes('MemTotal') * SHARE)
+}
