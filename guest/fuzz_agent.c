@@ -19,7 +19,7 @@
 
 #define REFUSED 7 /* die(): how the agent ends for a link that is no good */
 
-int hull_agent_main(void);
+int hull_agent_main(int argc, char **argv);
 
 static int port_fd;
 static unsigned long long *frames;
@@ -70,6 +70,12 @@ void __wrap_sockets_update(void) {
     session_connected(index, pair[0]);
   }
 }
+void __wrap_net_down(void);
+void __wrap_net_down(void) {}
+bool __wrap_cgroup_renew(char *message);
+bool __wrap_cgroup_renew(char *message) { return below(20) != 0 || fail(message, "no cgroup"); }
+int __wrap_unshare(int flags);
+int __wrap_unshare(int flags) { (void)flags; return 0; }
 void __wrap_root_unmount(void);
 void __wrap_root_unmount(void) {}
 void __wrap_cgroup_kill(void);
@@ -159,6 +165,13 @@ static void play_supervisor(int fd) {
   size_t size = text_put(text, 0, sizeof text, "net", below(30) == 0 ? "x" : "none");
   size = text_put(text, size, sizeof text, "memory", below(20) == 0 ? fuzz_number() : "0");
   for (uint32_t n = below(5); n > 0; n--) size = text_put(text, size, sizeof text, below(2) == 0 ? "mount" : "sysctl", "tmpfs:size=1m:/tmp");
+  if (below(4) == 0) { /* a machine that is made ahead; sometimes it is told so twice */
+    size_t both = text_put(text, size, sizeof text, "arg", "--rehearsal");
+    for (uint32_t n = below(30) == 0 ? 2 : 1; n > 0; n--)
+      if (!say_frame(fd, F_REHEARSE, 0, text, both, odds)) return;
+    static char again[76];
+    if (below(10) != 0 && !say_frame(fd, F_SEED, 0, again, sizeof again, odds)) return;
+  }
   if (!say_frame(fd, F_CONFIG, 0, text, size, odds)) return;
   size = text_put(text, 0, sizeof text, "arg", "/bin/sh");
   if (!say_frame(fd, F_RUN, 1, text, text_put(text, size, sizeof text, "stdin", "1"), odds)) return;
@@ -189,7 +202,8 @@ static void one_life(uint64_t seed) {
     port_fd = pair[1];
     fuzz_seed(seed ^ 0x9e3779b97f4a7c15ull);
     alarm(20);
-    exit(hull_agent_main());
+    char *args[] = {"agent", NULL};
+    exit(hull_agent_main(1, args));
   }
   close(pair[1]);
   play_supervisor(pair[0]);

@@ -102,17 +102,22 @@ static void play_qmp(int fd) {
 }
 
 /* What an agent says, mostly in the right order. `odds`: one in so many frames is changed. */
-static void play_guest(int fd, bool restored) {
+static void play_guest(int fd, bool restored, bool ahead) {
   static char text[FRAME_MAX];
   uint32_t odds = below(3) == 0 ? 3 : 40;
   fcntl(fd, F_SETFL, O_NONBLOCK);
-  size_t size = text_put(text, 0, sizeof text, "proto", "2");
+  size_t size = text_put(text, 0, sizeof text, "proto", "3");
   if (!restored && !say_frame(fd, F_HELLO, 0, text, size, odds)) return;
   struct pollfd seed = {.fd = fd, .events = POLLIN};
   if (below(20) != 0) poll(&seed, 1, 50);
   size = text_put(text, 0, sizeof text, "kernel", "6.1.0");
   size = text_put(text, size, sizeof text, "bootid", "x\033[2J");
   if (below(20) != 0 && !say_frame(fd, F_SEEDED, 0, text, size, odds)) return;
+  if (ahead) {
+    if (below(20) != 0 && !say_frame(fd, F_REHEARSED, 0, "", 0, odds)) return;
+    poll(&seed, 1, (int)below(50)); /* the claim */
+    if (below(20) != 0 && !say_frame(fd, F_SEEDED, 0, text, size, odds)) return;
+  }
   if (below(20) != 0 && !say_frame(fd, F_READY, 0, "", 0, odds)) return;
   if (below(20) == 0) {
     size = text_put(text, 0, sizeof text, "code", "127");
@@ -138,9 +143,9 @@ static void play_guest(int fd, bool restored) {
 int __wrap_execvp(const char *file, char *const argv[]) {
   (void)file;
   fuzz_seed(strtoull(argv[1], NULL, 10) ^ 0x9e3779b97f4a7c15ull);
-  bool restored = argv[2] != NULL;
+  bool restored = strcmp(argv[2], "restored") == 0;
   if (restored) play_qmp(21);
-  play_guest(20, restored);
+  play_guest(20, restored, strcmp(argv[3], "ahead") == 0);
   if (below(3) == 0) dprintf(1, "qemu: %.*s\n", (int)below(40), "a word of the emulator\n that goes on and on");
   _exit((int)below(3));
 }
@@ -148,7 +153,7 @@ int __wrap_execvp(const char *file, char *const argv[]) {
 /* `session`: the client has asked for one. */
 static void play_client(int fd, bool *session) {
   static char text[FRAME_MAX];
-  static const uint8_t first[] = {F_EXEC, F_EXEC, F_EXEC, F_ACCEPT, F_QUERY, F_QUERY, F_WAIT_START, F_SIGNAL, F_RESIZE_MAIN};
+  static const uint8_t first[] = {F_EXEC, F_EXEC, F_EXEC, F_ACCEPT, F_QUERY, F_QUERY, F_WAIT_START, F_CLAIM, F_SIGNAL, F_RESIZE_MAIN};
   static const uint8_t then[] = {F_STDIN, F_STDIN, F_STDIN, F_STDIN_EOF, F_RESIZE, F_SIGNAL, F_WINDOW, F_WINDOW, F_EXEC};
   uint8_t type = *session ? then[below(sizeof then)] : first[below(sizeof first)];
   if (below(60) == 0) type = below(2) == 0 ? F_CLOSE : (uint8_t)any();
@@ -179,17 +184,16 @@ static void one_life(uint64_t seed) {
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {
-    /* Every third machine is a clone of a template: its state and its memory are two descriptors. */
-    bool restored = seed % 3 == 0;
-    char *plain[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--", "qemu", number, NULL};
-    char *clone[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--restore", "10", "--", "qemu", number, "restored", NULL};
+    /* Every third machine is a clone of a template: its state and its memory are two descriptors. Every fifth is made ahead. */
+    bool restored = seed % 3 == 0, ahead = seed % 5 == 0;
+    char *args[] = {"hull-vmm", "--dir", ".", "--boot-timeout", "5", "--ahead", ahead ? "1" : "0", "--restore", restored ? "10" : "0", "--", "qemu", number, restored ? "restored" : "", ahead ? "ahead" : "", NULL};
     dup2(standard[1], 10);
     dup2(standard[1], 11);
     dup2(standard[1], 0);
     dup2(standard[1], 1);
     __sanitizer_set_report_fd((void *)(intptr_t)fcntl(2, F_DUPFD_CLOEXEC, 100)); /* 2 is the workload's */
     dup2(standard[1], 2);
-    exit(restored ? hull_vmm_main(11, clone) : hull_vmm_main(8, plain));
+    exit(hull_vmm_main(14, args));
   }
   close(standard[1]);
   fcntl(standard[0], F_SETFL, O_NONBLOCK);
@@ -248,9 +252,10 @@ int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   make_file("config.frames", F_CONFIG, 0, "net");
   make_file("run.frames", F_RUN, 1, "stdin");
+  make_file("rehearse.frames", F_REHEARSE, 0, "net");
   unsigned long long lives = 0;
   for (; *frames < wanted; lives++) one_life(seed + lives);
-  static const char *files[] = {"config.frames", "run.frames", "status", "qemu.log", "ctl.sock"};
+  static const char *files[] = {"config.frames", "run.frames", "rehearse.frames", "status", "qemu.log", "ctl.sock"};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) unlink(files[i]);
   CHECK(chdir("/") == 0 && rmdir(dir) == 0);
   printf("hull-vmm: %llu frames in %llu lives, nothing found\n", *frames, lives);

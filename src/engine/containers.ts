@@ -110,7 +110,12 @@ export class Containers implements ContainerEngine {
     await checkSources(record.mounts)
     await this.#reserve(record)
     const { id } = record
-    record.name = parts.registry.names.take(request.name, id)
+    try {
+      record.name = parts.registry.names.take(request.name, id)
+    } catch (error) {
+      await this.#forgetState(record)
+      throw error
+    }
     // The image must stay while the record that names it is being written: `rmi` asks the registry who uses an image. So the container is
     // listed before it is on the disk, and a client that sees it there and removes or starts it waits until it is.
     const container = this.options.makeContainer(record)
@@ -125,6 +130,7 @@ export class Containers implements ContainerEngine {
         this.lifecycle.announce(container, 'create')
       } catch (error) {
         record.state.status = 'dead' // for whoever waits
+        await this.#forgetState(record)
         await parts.volumes.removeAnonymous(record)
         await parts.store.remove(id)
         parts.registry.delete(container)
@@ -144,6 +150,13 @@ export class Containers implements ContainerEngine {
     if (id === undefined) return
     if (record.config.Hostname === record.id.slice(0, 12)) record.config.Hostname = id.slice(0, 12)
     record.id = id
+  }
+
+  /** What was reserved for a container that there will not be. */
+  async #forgetState({ id, isolation }: ContainerRecord): Promise<void> {
+    if (!this.parts.drivers[isolation].reserve) return
+    const state = { id, stateDir: this.parts.store.directory(id), runDir: `${this.parts.paths.execRoot}/containers/${id}` }
+    await this.parts.drivers[isolation].removeState(state).catch((error: unknown) => log.error('cannot clean up after a failed create', { id, error: messageOf(error) }))
   }
 
   #publishedPorts(request: CreateContainerRequest, exposed: Record<string, object>): CreateContainerRequest['ports'] {

@@ -1,9 +1,11 @@
 import { closeSync, existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { badRequest, messageOf } from '../../base/errors.js'
+import { badRequest, codeOf, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
+import { isAbsent } from '../../host/cgroup.js'
+import { writeLimits } from '../../host/cgroup-limits.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
 import { blockIoOf } from '../../oci/block-io.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
@@ -85,9 +87,21 @@ interface Launched {
   poolable: boolean
 }
 
+/** v1's cpu.shares of a machine that is being made and waits: whoever else wants the processors has them. */
+const LEAST_SHARES = 2
+/** … and of one whose container asks for none. */
+const DEFAULT_SHARES = 1024
+
 /** Milliseconds that a machine gets to rehearse; looks at it in between. */
 const REHEARSAL_TIMEOUT = 60_000
 const REHEARSAL_PAUSE = 50
+
+/** Where the host has the controller. */
+async function setShares({ cgroupsPath }: VmRecord, cpuShares: number): Promise<void> {
+  await writeLimits(await cgroupOf(cgroupsPath), { cpuShares }).catch((error: unknown) => {
+    if (!isAbsent(error)) throw error
+  })
+}
 
 interface Prepared {
   parts: VmParts
@@ -203,8 +217,11 @@ export class VmDriver implements SandboxDriver {
     this.pool.used(key, spec)
     const { record, supervised } = ahead
     const { guestMemory } = sizeVm(spec.resources, record.accelerator, availableParallelism())
-    const run = runFrames(spec, capabilitiesFor(spec, spec.privileged))
-    return this.sandbox(spec, record, supervised, undefined, undefined, () => putFiles(spec.runDir, record.uid, { 'config.frames': configFrames(spec, guestMemory), 'run.frames': run }))
+    const frames = { 'config.frames': configFrames(spec, guestMemory), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
+    return this.sandbox(spec, record, supervised, undefined, undefined, async () => {
+      await setShares(record, spec.resources.cpuShares || DEFAULT_SHARES)
+      await putFiles(spec.runDir, record.uid, frames)
+    })
   }
 
   private async makeAhead(like: WorkloadSpec): Promise<Ahead | undefined> {
@@ -222,9 +239,10 @@ export class VmDriver implements SandboxDriver {
       const destroy = async () => {
         await supervised.destroy()
         await this.forget(spec, record.uid, undefined)
-        await rm(spec.stateDir, { recursive: true, force: true })
+        await this.forgetState(spec)
       }
       try {
+        await setShares(record, LEAST_SHARES)
         await supervised.start()
         await this.rehearsed(spec, record, supervised)
       } catch (error) {
@@ -235,9 +253,18 @@ export class VmDriver implements SandboxDriver {
       return { id: spec.id, record, supervised, gone: supervised.exited, destroy }
     } catch (error) {
       if (tapFd !== undefined) closeSync(tapFd)
-      await rm(spec.stateDir, { recursive: true, force: true })
+      await this.forgetState(spec)
       throw error
     }
+  }
+
+  /** What a machine that was made ahead has on the disk. The directory itself may be a container's by now, with its record in it. */
+  private async forgetState(spec: WorkloadSpec): Promise<void> {
+    await this.options.removeDisk(spec)
+    await Promise.all([uidFile(spec.stateDir), ...(spec.logPath === '' ? [] : [spec.logPath])].map((path) => rm(path, { force: true })))
+    await rmdir(spec.stateDir).catch((error: unknown) => {
+      if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'ENOENT') throw error
+    })
   }
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
@@ -365,6 +392,7 @@ export class VmDriver implements SandboxDriver {
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
     if (operation.op === 'size') return sizeOnHost(join(spec.stateDir, 'disk.img'))
+    await this.pool.drop(spec.id) // it has the disk
     return this.maintenance.files(spec, operation)
   }
 
