@@ -56,7 +56,7 @@ export class HullEngine implements Engine {
     this.builds = new Builder(this.#lifecycle, this.containers, this.images)
     this.volumes = volumes
     const lifecycle = this.#lifecycle
-    this.system = new System(options, parts, this.images, this.containers, () => lifecycle.metrics.families(lifecycle.health.counts, options.events.listeners))
+    this.system = new System(options, parts, this.images, this.containers, () => [...lifecycle.metrics.families(lifecycle.health.counts, options.events.listeners), ...(options.drivers.vm.metrics?.() ?? [])])
   }
 
   #make(record: Container['record']): Container {

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import type { MetricFamily } from '../base/metrics.js'
 import type { LogLimits } from '../oci/log-rotation.js'
 import type { FileJob, FileOperation } from './files.js'
 import type { IdMap } from '../host/subid.js'
@@ -287,6 +288,8 @@ export interface DriverInfo {
 export interface SandboxDriver {
   readonly isolation: Isolation
   info(): Promise<DriverInfo>
+  /** What it counts, for GET /metrics. */
+  metrics?(): MetricFamily[]
   /** Throws HullError 400 for what this isolation cannot do; returns warnings for what it does differently. Called at create. */
   validate(spec: WorkloadSpec): Promise<string[]>
   /** Up to "created": namespaces, root file system, supervisor; the workload does not run yet. On failure nothing is left. */

@@ -81,11 +81,11 @@ export class TestDaemon {
     return this.#child?.pid ?? 0
   }
 
-  /** Makes the directories (short names: socket paths are limited) and starts the daemon. */
+  /** Makes the directories (short names: socket paths are limited) and starts the daemon; without machines that are made ahead unless `flags` says so: they would take the processors from what is tested. */
   static async start(flags: string[] = []): Promise<TestDaemon> {
     const directory = await mkdtemp(join(tmpdir(), 'hull-'))
     await chmod(directory, 0o711) // a remapped container's root passes through
-    const daemon = new TestDaemon(directory, flags)
+    const daemon = new TestDaemon(directory, flags.includes('--vm-pool') ? flags : [...flags, '--vm-pool', '0'])
     await mkdir(daemon.#vmDirectory, { recursive: true, mode: 0o711 })
     await copyFile(knownAccelerator, join(daemon.#vmDirectory, 'accelerator.json')).catch(() => {})
     await daemon.up()

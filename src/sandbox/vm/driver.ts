@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { badRequest, codeOf, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
+import { counter, gauge, type MetricFamily } from '../../base/metrics.js'
 import { isAbsent } from '../../host/cgroup.js'
 import { writeLimits } from '../../host/cgroup-limits.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
@@ -122,6 +123,7 @@ export class VmDriver implements SandboxDriver {
   private readonly maintenance: Maintenance
   private readonly templates: Templates
   private readonly pool: WarmPool<WorkloadSpec, Ahead>
+  private readonly starts = { boot: 0, template: 0, pool: 0 }
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
   constructor(private readonly options: VmDriverOptions) {
@@ -160,6 +162,13 @@ export class VmDriver implements SandboxDriver {
       // `docker info` must work on a machine that cannot run VMs, and say why it cannot.
       return { isolation: 'vm', accelerator: '', warnings: [messageOf(error)], details: {} }
     }
+  }
+
+  metrics(): MetricFamily[] {
+    return [
+      counter('hull_vm_starts', 'Virtual machines made for workloads, by how: booted, a clone of a memory template, or claimed from the pool.', Object.entries(this.starts).map(([start, count]) => [{ start }, count])),
+      gauge('hull_vm_pool_machines', 'Virtual machines that wait for a workload.', [[{}, this.pool.waiting]]),
+    ]
   }
 
   async validate(spec: WorkloadSpec): Promise<string[]> {
@@ -215,6 +224,7 @@ export class VmDriver implements SandboxDriver {
     const ahead = this.pool.claim(spec.id, key)
     if (!ahead) return undefined
     this.pool.used(key, spec)
+    this.starts.pool++
     const { record, supervised } = ahead
     const { guestMemory } = sizeVm(spec.resources, record.accelerator, availableParallelism())
     const frames = { 'config.frames': configFrames(spec, guestMemory), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
@@ -228,6 +238,7 @@ export class VmDriver implements SandboxDriver {
     const spec = aheadOf(like)
     const bridged = spec.network.mode === 'bridge'
     if (bridged && !this.options.openTap) return undefined
+    await this.templates.idle() // the one of a shape's first start may be about to be ready
     const tapFd = bridged ? await this.options.openTap!(spec.id) : undefined
     try {
       const made = await this.launch(spec, tapFd, 'ahead')
@@ -269,6 +280,7 @@ export class VmDriver implements SandboxDriver {
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     const made = (await this.launch(spec, tapFd, run))!
+    this.starts[made.record.start ?? 'boot']++
     if (this.pool.enabled && made.poolable) this.pool.used(poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot), spec)
     return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
   }
