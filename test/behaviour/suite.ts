@@ -68,7 +68,7 @@ export function defineSuite(isolation: 'process' | 'vm'): void {
 
   beforeAll(async () => {
     before = await snapshot()
-    daemon = await TestDaemon.start()
+    daemon = await TestDaemon.start(isolation === 'vm' ? ['--vm-pool', '1'] : [])
     await buildTestImage(daemon)
   })
 
