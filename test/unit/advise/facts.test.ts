@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { factsOfInfo, withComparison } from '../../../src/advise/facts.js'
-import { lastComparison, parseComparison, storeComparison, storedPath } from '../../../src/compare/stored.js'
+import { parseComparison } from '../../../src/compare/schema.js'
+import { lastComparison, storeComparison, storedPath } from '../../../src/compare/stored.js'
 import { measured } from '../../../src/compare/statistics.js'
 import { comparison } from '../compare/fixture.js'
 
@@ -55,7 +56,8 @@ describe('the last comparison', () => {
     writeFileSync(path, '{')
     await expect(lastComparison(path)).rejects.toThrow(/not JSON/)
   })
-  it.each([['{', /not JSON/], ['{}', /not a comparison/], [JSON.stringify({ ...comparison(), schemaVersion: 99 }), /schemaVersion/], [JSON.stringify({ ...comparison(), sections: [] }), /sections/]])('refuses what is none: %.60s', (source, message) => {
+  it.each([['{', /not JSON/], ['{}', /not a comparison/], [JSON.stringify({ ...comparison(), schemaVersion: 99 }), /schemaVersion/], [JSON.stringify({ ...comparison(), sections: [] }), /sections/],
+    [JSON.stringify(comparison()).replace('"bytesEach":1300000', '"bytesEach":"many"'), /sections\.density\.curves\.process/]])('refuses what is none: %.60s', (source, message) => {
     expect(() => parseComparison(source)).toThrow(message)
   })
 })
