@@ -1,10 +1,13 @@
 import { connect, type Socket } from 'node:net'
 
+/** Of the protocol, in HELLO. */
+export const VERSION = 3
+
 /** Frame types of guest/PROTOCOL.md. */
 export const T = {
-  HELLO: 1, READY: 2, STARTED: 3, FAILED: 4, STDOUT: 5, STDERR: 6, EXIT: 7, REPLY: 8, WINDOW: 9, SEEDED: 30,
+  HELLO: 1, READY: 2, STARTED: 3, FAILED: 4, STDOUT: 5, STDERR: 6, EXIT: 7, REPLY: 8, WINDOW: 9, REHEARSED: 10, SEEDED: 30,
   SEED: 16, CONFIG: 17, RUN: 18, EXEC: 19, STDIN: 20, STDIN_EOF: 21, RESIZE: 22, SIGNAL: 23, QUERY: 24, CLOSE: 25,
-  WAIT_START: 26, RESIZE_MAIN: 27, HALT: 28,
+  WAIT_START: 26, RESIZE_MAIN: 27, HALT: 28, REHEARSE: 31, CLAIM: 32,
 } as const
 
 export interface Frame {

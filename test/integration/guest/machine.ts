@@ -97,12 +97,16 @@ export interface BootOptions {
   /** Written instead of the frames that the other options make. */
   configFrames?: Buffer
   runFrames?: Buffer
+  /** rehearse.frames: the machine is made ahead, {@link Machine.putFrames} gives it its workload. */
+  ahead?: Buffer
 }
 
 /** One hull-vmm with its QEMU. */
 export class Machine {
   readonly process: ChildProcess
   readonly exited: Promise<number>
+  /** Writes config.frames and run.frames. */
+  readonly putFrames: () => void
   private readonly out: Buffer[] = []
   private readonly err: Buffer[] = []
   private readonly clients: Client[] = []
@@ -115,8 +119,12 @@ export class Machine {
       ...['/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/acpi', '/sys/firmware'].map((path): [string, string] => ['masked', path]),
       ...['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'].map((path): [string, string] => ['ropath', path])]
     const run = processPairs(options.args, [...(options.stdin ? [['stdin', 1] as [string, number]] : []), ...(options.run ?? [])])
-    writeFileSync(join(dir, 'config.frames'), options.configFrames ?? encode(T.CONFIG, text(config), 0))
-    writeFileSync(join(dir, 'run.frames'), options.runFrames ?? encode(T.RUN, text(run), 1))
+    this.putFrames = () => {
+      writeFileSync(join(dir, 'config.frames'), options.configFrames ?? encode(T.CONFIG, text(config), 0))
+      writeFileSync(join(dir, 'run.frames'), options.runFrames ?? encode(T.RUN, text(run), 1))
+    }
+    if (options.ahead) writeFileSync(join(dir, 'rehearse.frames'), options.ahead)
+    else this.putFrames()
     const qemu = options.command ?? [...emulator, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-M', machineType,
       '-accel', 'tcg,tb-size=64', '-cpu', 'Nehalem,+rdrand', '-m', String(options.memory ?? 256), '-smp', '1',
       '-device', 'virtio-serial-pci', '-chardev', 'socket,id=agent,fd=20', '-device', 'virtserialport,chardev=agent,name=hull',
@@ -124,7 +132,7 @@ export class Machine {
       '-drive', `file=${disk},if=none,id=d1,format=raw,cache=unsafe`, '-device', 'virtio-blk-pci,drive=d1',
       ...(options.qemu ?? []),
       '-kernel', join(built, 'vmlinux'), '-initrd', join(built, 'initrd.cpio'), '-append', kernelLine]
-    this.process = spawn(join(built, 'hull-vmm'), ['--dir', dir, '--boot-timeout', String(options.bootTimeout ?? 60), '--', ...qemu],
+    this.process = spawn(join(built, 'hull-vmm'), ['--dir', dir, '--boot-timeout', String(options.bootTimeout ?? 60), ...(options.ahead ? ['--ahead', '1'] : []), '--', ...qemu],
       { stdio: [options.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'] })
     this.process.stdin?.on('error', () => {})
     this.process.stdout!.on('data', (data: Buffer) => this.out.push(data))
