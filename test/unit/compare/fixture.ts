@@ -59,3 +59,28 @@ export function comparison(): Comparison {
     },
   }
 }
+
+/** Every string that is not ours, replaced. */
+export function hostile(text: string): Comparison {
+  const one = comparison()
+  one.image.reference = text
+  one.workload.command = [text]
+  one.warnings = [text]
+  one.host.cpu = text
+  one.command = text
+  one.sections.perf!.figures[0]!.title = text
+  one.versions.qemu = text
+  one.isolations[0]!.title = text
+  const [, gvisor] = one.isolations
+  if (gvisor?.available === false) gvisor.reason = text
+  for (const section of Object.values(one.sections)) section.notes = [text]
+  one.sections.start!.figures[0]!.title = text
+  one.sections.start!.figures[1]!.results.vm = { missing: text }
+  one.sections.density!.curves['vm-cold'] = { missing: text }
+  const surface = one.sections.surface!.facts.process
+  if (surface && !('missing' in surface)) Object.assign(surface, { kernel: text, capabilities: [text], command: text })
+  one.sections.drills!.drills[0]!.title = text
+  one.sections.drills!.drills[2]!.results.vm!.detail = text
+  one.sections.portability!.requirements.process = [text]
+  return one
+}

@@ -4,8 +4,7 @@ import { renderTable } from '../../../src/compare/report/table.js'
 import { width, wrap } from '../../../src/compare/report/terminal.js'
 import { formatRatio, formatSeconds, formatSpread, formatValue, plain } from '../../../src/compare/report/values.js'
 import { measured } from '../../../src/compare/statistics.js'
-import type { Comparison } from '../../../src/compare/types.js'
-import { comparison } from './fixture.js'
+import { comparison, hostile } from './fixture.js'
 
 const plainScreen = (columns: number) => ({ columns, color: false })
 
@@ -34,29 +33,6 @@ describe('a terminal', () => {
     expect(wrap('unbreakable', 3)).toBe('unbreakable')
   })
 })
-
-/** Every string that is not ours, replaced. */
-function hostile(text: string): Comparison {
-  const one = comparison()
-  one.image.reference = text
-  one.workload.command = [text]
-  one.warnings = [text]
-  one.host.cpu = text
-  one.versions.qemu = text
-  one.isolations[0]!.title = text
-  const [, gvisor] = one.isolations
-  if (gvisor?.available === false) gvisor.reason = text
-  for (const section of Object.values(one.sections)) section.notes = [text]
-  one.sections.start!.figures[0]!.title = text
-  one.sections.start!.figures[1]!.results.vm = { missing: text }
-  one.sections.density!.curves['vm-cold'] = { missing: text }
-  const surface = one.sections.surface!.facts.process
-  if (surface && !('missing' in surface)) Object.assign(surface, { kernel: text, capabilities: [text], command: text })
-  one.sections.drills!.drills[0]!.title = text
-  one.sections.drills!.drills[2]!.results.vm!.detail = text
-  one.sections.portability!.requirements.process = [text]
-  return one
-}
 
 describe('the table', () => {
   it('has every section, the ratios, and why something is missing', () => {
