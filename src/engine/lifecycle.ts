@@ -1,5 +1,6 @@
 import { conflict, HullError, internal, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { keepAttachQuick } from '../host/cgroup-attach.js'
 import type { ImageService } from '../image/types.js'
 import type { Endpoint, NetworkManager } from '../network/types.js'
 import type { Isolation, Sandbox, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
@@ -102,6 +103,7 @@ export class Lifecycle {
     const begun = performance.now()
     await container.fileJobs.settled()
     let sandbox: Sandbox | undefined
+    const attached = keepAttachQuick()
     try {
       record.state.starting = true
       record.state.error = ''
@@ -118,12 +120,14 @@ export class Lifecycle {
       } finally {
         await joined.close()
       }
+      attached()
       await Promise.all([
         container.connectAttaches(sandbox),
         this.connections.publish(record),
       ])
       await sandbox.start()
     } catch (error) {
+      attached()
       await this.#startFailed(container, sandbox, error)
       throw error instanceof HullError ? error : internal(messageOf(error), error)
     }

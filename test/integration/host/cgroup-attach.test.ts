@@ -1,0 +1,32 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { expect, it } from 'vitest'
+import { keepAttachQuick } from '../../../src/host/cgroup-attach.js'
+
+// How much it helps is a figure of `make bench` (docs/decisions/0010-life-of-a-container.md); here: what it does to this process.
+
+/** Descriptors of ours that are a cgroup.procs. */
+const open = () => readdirSync('/proc/self/fd').filter((fd) => {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).endsWith('/cgroup.procs')
+  } catch {
+    return false // the directory's own
+  }
+}).length
+
+it('uses the lock while somebody holds it, leaves this process where it is, and nothing open', async () => {
+  const cgroups = readFileSync('/proc/self/cgroup', 'utf8')
+  const first = keepAttachQuick()
+  const second = keepAttachQuick()
+  await expect.poll(open).toBe(1)
+  first()
+  first() // counts once
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(open()).toBe(1)
+  second()
+  await expect.poll(open).toBe(0)
+  expect(readFileSync('/proc/self/cgroup', 'utf8')).toBe(cgroups)
+  const again = keepAttachQuick()
+  await expect.poll(open).toBe(1)
+  again()
+  await expect.poll(open).toBe(0)
+})
