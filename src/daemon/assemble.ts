@@ -59,7 +59,7 @@ export function networkOf(flags: DaemonFlags, owners?: NamespaceOwners): BridgeN
 /** Puts the floors of the house together. Nothing runs yet: {@link HullEngine.restore} is next. */
 export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   const { dataRoot, execRoot } = flags
-  const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot }), installedRuntimes()])
+  const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot, diskBytes: flags.vmDiskBytes }), installedRuntimes()])
   const [images, conmon, tini] = await Promise.all([
     openImageService({ dataRoot, storage, registries: { ...defaultSettings, insecure: flags.insecureRegistries } }),
     versionOf('conmon'),
@@ -93,7 +93,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
       const path = join(spec.stateDir, 'disk.img')
       // The disk is the container's writable layer: it is kept from one start to the next.
       const there = await access(path).then(() => true, () => false)
-      if (!there) await storage.disks.create(path, 10 * 2 ** 30, uid, uid)
+      if (!there) await storage.disks.create(path, spec.diskBytes ?? flags.vmDiskBytes, uid, uid)
       return path
     },
     removeDisk: (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),

@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { messageOf } from '../base/errors.js'
 import type { Level } from '../base/log.js'
+import { diskBytesOf } from '../engine/storage-opt.js'
 import { checkInsecureRegistry } from '../image/registry/settings.js'
 import type { Isolation } from '../sandbox/types.js'
+import { defaultDiskBytes } from '../storage/disk.js'
 
 /** What `hull daemon` was told. Where dockerd has a flag it has dockerd's name. */
 export interface DaemonFlags {
@@ -30,6 +33,8 @@ export interface DaemonFlags {
   vmPool: number
   /** Top cgroup of everything this daemon runs. */
   cgroupParent: string
+  /** Size of the writable disk of VMs whose `--storage-opt` says nothing. */
+  vmDiskBytes: number
   /** Do not serve: delete what a daemon with these flags leaves in the kernel on purpose (bridge, nftables table, cgroup), and end. */
   cleanup: boolean
 }
@@ -53,6 +58,7 @@ const usage = `Usage: hull daemon [OPTIONS]
       --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
       --vm-pool N                 Virtual machines that wait, restored and rehearsed, for each shape that is started again and again:
                                   0 (none) to 16 (default 1; up to four times as many while starts follow each other closely)
+      --storage-opt vm.size=SIZE  Size of the writable disk of VMs without a --storage-opt of their own (default 10G)
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
       --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end
 `
@@ -68,6 +74,23 @@ export class UsageError extends Error {
 }
 
 const defaultDataRoot = '/var/lib/hull'
+
+/** dockerd's form: the storage driver's name stands before the option's. The one driver of ours with options is the disks of VMs. */
+function storageOptions(options: readonly string[]): number {
+  let bytes = defaultDiskBytes
+  for (const option of options) {
+    const separator = option.indexOf('=')
+    if (separator < 0) throw new UsageError(`--storage-opt ${option}: unable to parse key/value option`)
+    const name = option.slice(0, separator).toLowerCase()
+    if (name !== 'vm.size') throw new UsageError(`--storage-opt ${option}: unknown option ${name}: want vm.size`)
+    try {
+      bytes = diskBytesOf(option.slice(separator + 1))
+    } catch (error) {
+      throw new UsageError(`--storage-opt ${option}: ${messageOf(error)}`)
+    }
+  }
+  return bytes
+}
 
 /** Parses the arguments after `hull daemon`. */
 export function parseFlags(argv: string[]): DaemonFlags {
@@ -92,6 +115,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
         'log-level': { type: 'string', short: 'l' },
         'insecure-registry': { type: 'string', multiple: true },
         'vm-pool': { type: 'string' },
+        'storage-opt': { type: 'string', multiple: true },
         'cgroup-parent': { type: 'string' },
         cleanup: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
@@ -151,6 +175,7 @@ export function parseFlags(argv: string[]): DaemonFlags {
     insecureRegistries,
     cleanup: values.cleanup ?? false,
     vmPool: Number(values['vm-pool'] ?? 1),
+    vmDiskBytes: storageOptions(values['storage-opt'] ?? []),
     cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
   }
 }

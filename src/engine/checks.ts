@@ -5,6 +5,7 @@ import type { Isolation } from '../sandbox/types.js'
 import { refuseForVm } from './namespaces.js'
 import type { CreateContainerRequest, HostConfig } from './api-types.js'
 import { checkLogConfig, logWarnings } from './log-config.js'
+import { diskSize } from './storage-opt.js'
 
 const mebibyte = 1024 * 1024
 
@@ -135,7 +136,7 @@ export function refuseUnsupported(request: CreateContainerRequest, isolation: Is
   if (host.CpuRealtimePeriod !== 0) throw badRequest('Your kernel does not support CPU real-time period')
   if (host.CpuRealtimeRuntime !== 0) throw badRequest('Your kernel does not support CPU real-time runtime')
   if (host.UTSMode === 'host' && request.config.Hostname !== '') throw badRequest('conflicting options: hostname and the UTS mode')
-  refuse(Object.keys(host.StorageOpt).length > 0, '--storage-opt')
+  diskSize(host.StorageOpt, isolation)
   refuse(['awslogs', 'etwlogs', 'fluentd', 'gcplogs', 'gelf', 'journald', 'splunk', 'syslog'].includes(host.LogConfig.Type), `--log-driver ${host.LogConfig.Type}`)
   checkLogConfig(host.LogConfig)
   for (const mount of request.mounts) {

@@ -1,6 +1,7 @@
 import { badRequest } from '../base/errors.js'
 import type { LogLimits } from '../oci/log-rotation.js'
 import type { HostConfig } from './api-types.js'
+import { bytesOf } from './size.js'
 import type { ContainerRecord } from './store.js'
 
 type LogConfig = HostConfig['LogConfig']
@@ -13,13 +14,10 @@ const GENERAL = ['mode', 'max-buffer-size']
 /** Docker's default for `local` (moby daemon/logger/local): 5 files of 20 MiB. */
 const LOCAL_DEFAULT: LogLimits = { maxSize: 20 << 20, maxFiles: 5 }
 
-const UNIT: Record<string, number> = { '': 0, k: 1, m: 2, g: 3, t: 4, p: 5 }
-
-/** go-units FromHumanSize (base 1000) or RAMInBytes (1024): '10m', '1.5GB'. */
 function sizeOf(text: string, base: 1000 | 1024): number {
-  const match = /^(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?$/i.exec(text.trim())
-  if (!match) throw badRequest(`invalid size: '${text}'`)
-  return Math.floor(Number(match[1]) * base ** UNIT[match[2]!.toLowerCase()]!)
+  const bytes = bytesOf(text, base)
+  if (bytes === undefined) throw badRequest(`invalid size: '${text}'`)
+  return bytes
 }
 
 function integerOf(text: string): number {

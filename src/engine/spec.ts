@@ -9,6 +9,7 @@ import type { HostConfig } from './api-types.js'
 import { parseSecurityOptions } from './checks.js'
 import { logLimits } from './log-config.js'
 import { namespaceChoice } from './namespaces.js'
+import { diskSize } from './storage-opt.js'
 import type { ContainerRecord } from './store.js'
 
 /** Docker's PATH for a container whose image sets none (moby system.DefaultPathEnv). */
@@ -195,6 +196,7 @@ export async function workloadSpec(
   const directory = join(paths.containersDir, record.id)
   const [rows, columns] = host.ConsoleSize
   const limits = logLimits(host.LogConfig)
+  const disk = diskSize(host.StorageOpt, record.isolation)
   return {
     id: record.id,
     name: record.name,
@@ -216,6 +218,7 @@ export async function workloadSpec(
     chainId: root.chainId,
     readOnlyRootfs: host.ReadonlyRootfs,
     ephemeral: host.AutoRemove,
+    ...(disk === undefined ? {} : { diskBytes: disk }),
     mounts: mountsOf(record, paths.execRoot),
     resources: resourcesOf(host),
     network,

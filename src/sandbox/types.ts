@@ -139,6 +139,8 @@ export interface WorkloadSpec {
   readOnlyRootfs: boolean
   /** What the workload has written is of no use once it has ended by itself (--rm): a VM need not bring it to its disk then. */
   ephemeral?: boolean
+  /** --storage-opt size: bytes of the writable disk, for a sandbox that has one; absent: as many as the daemon gives. */
+  diskBytes?: number
   mounts: MountSpec[]
   resources: Resources
   network: SandboxNetwork

@@ -4,7 +4,7 @@ import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { codeOf, HullError, internal } from '../base/errors.js'
+import { codeOf, HullError, internal, messageOf } from '../base/errors.js'
 import { runOk } from '../base/run.js'
 import { Flights } from '../base/flights.js'
 
@@ -14,8 +14,8 @@ const systemPath = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }
 
 /** Size of a VM's writable disk unless somebody wants another, bytes. Virtual: a new one takes about 200 kB. */
 export const defaultDiskBytes = 10 * 2 ** 30
-const smallestDisk = 16 * 2 ** 20
-const largestDisk = 16 * 2 ** 40
+/** What a disk's size may be, bytes. Less holds no ext4 worth the name; more than the placeholder of a memory template (sandbox/vm/qemu.ts) a clone would not see. */
+export const DISK_BOUNDS = { smallest: 16 * 2 ** 20, largest: 2 ** 40 } as const
 
 const extentsSchema = z.array(z.tuple([z.number().int().min(0), z.number().int().min(1)]))
 
@@ -25,77 +25,85 @@ interface Template {
 }
 
 /**
- * Writable disks of VMs: sparse files with an empty ext4 in them. mke2fs runs once per size; a new disk is a copy of the few
- * blocks that it wrote. What mke2fs leaves to the first mount (inode tables, journal) the guest's kernel does in the background.
+ * Writable disks of VMs: sparse files with an empty ext4 in them. For the size that all have who want no other, mke2fs runs once and a new disk is a copy of the few
+ * blocks that it wrote; for any other it runs each time (5 ms; 40 ms for 1 TiB), since clients choose those, and nothing may be kept for each. What mke2fs leaves to the
+ * first mount (inode tables, journal) the guest's kernel does in the background.
  */
 export class Disks {
-  private readonly templates = new Map<number, Template>()
   private readonly flights = new Flights<Template>()
+  private template: Template | undefined
 
-  private constructor(private readonly root: string) {}
+  private constructor(
+    private readonly root: string,
+    private readonly usual: number,
+  ) {}
 
-  static async open(dataRoot: string): Promise<Disks> {
+  /** `usual`: bytes of a disk when nobody wants another size. */
+  static async open(dataRoot: string, usual = defaultDiskBytes): Promise<Disks> {
     const root = join(dataRoot, 'disks')
     await mkdir(root, { recursive: true, mode: 0o700 })
+    const size = wholeBlocks(usual)
     for (const name of await readdir(root)) {
-      if (!/^ext4-\d+$/.test(name)) await rm(join(root, name), { recursive: true, force: true })
+      if (name !== `ext4-${size}`) await rm(join(root, name), { recursive: true, force: true })
     }
-    return new Disks(root)
+    return new Disks(root, size)
   }
 
   /** Makes the sparse file `path` (it must not exist) of `sizeBytes` virtual bytes with an empty ext4, mode 0600, owned by `uid`:`gid`. On failure nothing is left. */
   async create(path: string, sizeBytes: number, uid: number, gid: number): Promise<void> {
-    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < smallestDisk || sizeBytes > largestDisk) {
-      throw new HullError(400, `a disk must have between ${smallestDisk} and ${largestDisk} bytes`)
-    }
-    const size = sizeBytes - (sizeBytes % 4096)
-    const template = await this.template(size)
+    const { smallest, largest } = DISK_BOUNDS
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < smallest || sizeBytes > largest) throw new HullError(400, `a disk must have between ${smallest} and ${largest} bytes`)
+    const size = wholeBlocks(sizeBytes)
+    const template = size === this.usual ? await this.usualTemplate() : undefined
     const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
     try {
       await file.truncate(size)
-      for (const { offset, data } of template.extents) {
+      if (!template) await makeFileSystem(path)
+      for (const { offset, data } of template?.extents ?? []) {
         const { bytesWritten } = await file.write(data, 0, data.length, offset)
         if (bytesWritten !== data.length) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
       }
       await file.chown(uid, gid)
     } catch (error) {
       await rm(path, { force: true })
-      throw codeOf(error) === 'ENOSPC' ? new HullError(500, 'cannot make the disk: no space left on device', { cause: error }) : error
+      throw codeOf(error) === 'ENOSPC' || /no space left on device/i.test(messageOf(error)) ? new HullError(500, 'cannot make the disk: no space left on device', { cause: error }) : error
     } finally {
       await file.close()
     }
   }
 
-  private async template(size: number): Promise<Template> {
-    const present = this.templates.get(size)
-    if (present !== undefined) return present
-    return this.flights.run(String(size), async () => {
-      const path = join(this.root, `ext4-${size}`)
-      const there = await stat(path).then((s) => s.size === size, () => false)
-      if (!there) await this.makeTemplate(path, size)
-      const template = await readTemplate(path)
-      this.templates.set(size, template)
-      return template
+  private async usualTemplate(): Promise<Template> {
+    return this.template ?? this.flights.run('usual', async () => {
+      const path = join(this.root, `ext4-${this.usual}`)
+      const there = await stat(path).then((s) => s.size === this.usual, () => false)
+      if (!there) await this.makeTemplate(path)
+      return (this.template = await readTemplate(path))
     })
   }
 
-  private async makeTemplate(path: string, size: number): Promise<void> {
+  private async makeTemplate(path: string): Promise<void> {
     const temporary = join(this.root, `tmp-${randomBytes(8).toString('hex')}`)
     try {
       const file = await open(temporary, 'wx', 0o600)
-      await file.truncate(size)
+      await file.truncate(this.usual)
       await file.close()
-      // No reserved blocks (there is no other user in there) and a small journal, which the first mount would write out.
-      await runOk('mke2fs', [
-        '-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-J', 'size=4', '-I', '256', '-O', '^resize_inode',
-        '-E', 'lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard', temporary,
-      ], { env: systemPath })
+      await makeFileSystem(temporary)
       await rename(temporary, path)
     } catch (error) {
       await rm(temporary, { force: true })
       throw error
     }
   }
+}
+
+const wholeBlocks = (bytes: number) => bytes - (bytes % 4096)
+
+/** An empty ext4 in a file of its size. No reserved blocks (there is no other user in there) and a small journal, which the first mount would write out. */
+async function makeFileSystem(path: string): Promise<void> {
+  await runOk('mke2fs', [
+    '-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-J', 'size=4', '-I', '256', '-O', '^resize_inode',
+    '-E', 'lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard', path,
+  ], { env: systemPath })
 }
 
 async function readTemplate(path: string): Promise<Template> {

@@ -12,6 +12,8 @@ export interface StorageOptions {
   dataRoot: string
   /** Gone after a boot of the host: mount points. */
   execRoot: string
+  /** Size of a VM's writable disk unless somebody wants another, bytes; default 10 GiB. */
+  diskBytes?: number
   /** Bounds for hostile archives. */
   limits?: UnpackLimits
 }
@@ -27,12 +29,12 @@ export interface Storage {
 }
 
 /** Opens the storage below `dataRoot`; what an interrupted daemon left half-done is removed. One process at a time. */
-export async function openStorage({ dataRoot, execRoot, limits }: StorageOptions): Promise<Storage> {
+export async function openStorage({ dataRoot, execRoot, diskBytes, limits }: StorageOptions): Promise<Storage> {
   await mkdir(dataRoot, { recursive: true, mode: 0o711 })
   const layers = await Layers.open(dataRoot, limits)
   await layers.removeInterrupted()
   const [snapshots, erofs, disks, volumes] = await Promise.all([
-    Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot), VolumeStore.open(dataRoot, execRoot, layers),
+    Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot, diskBytes), VolumeStore.open(dataRoot, execRoot, layers),
   ])
   return { layers, snapshots, erofs, disks, volumes, unpack: (source, target, options) => unpack(source, target, { ...limits, ...options }) }
 }

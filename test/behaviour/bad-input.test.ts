@@ -95,9 +95,17 @@ describe('requests that cannot be', () => {
       })
 
       it('an option that Hull does not have is refused by name', async () => {
-        const answer = await create({ HostConfig: { Isolation: isolation, StorageOpt: { size: '1G' } } })
+        const answer = await create({ HostConfig: { Isolation: isolation, LogConfig: { Type: 'syslog', Config: {} } } })
         expect(answer.status).toBe(501)
-        expect(message(answer.body)).toContain('--storage-opt')
+        expect(message(answer.body)).toContain('--log-driver syslog')
+      })
+
+      it('a storage option that it cannot have: refused in Docker\'s words', async () => {
+        for (const [option, words] of [[{ nosuch: '1' }, 'Unknown option nosuch'], [{ size: 'x' }, 'invalid size: \'x\''], [{ size: '1k' }, 'invalid size: \'1k\': the disk of a virtual machine has between 16 MiB and 1 TiB']] as const) {
+          const answer = await create({ HostConfig: { Isolation: isolation, StorageOpt: option } })
+          expect([answer.status, message(answer.body)]).toEqual(isolation === 'vm' ? [400, words] : [500, '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option'])
+        }
+        expect(await daemon.ok('ps', '-aq')).toBe('')
       })
 
       it('an unknown security option: 400', async () => {

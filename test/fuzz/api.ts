@@ -28,7 +28,7 @@ const patienceMs = 400
 /**
  * Failures that Docker, too, answers with 500: the machine, not the request, is in the way. Everything else with that status is a bug.
  */
-const docker500 = [/port is already allocated/, /dial tcp 127\.0\.0\.1:1: connect: connection refused/, /error gathering device information/, /could not find an available|no available|overlap/]
+const docker500 = [/--storage-opt is supported only for overlay over xfs/, /port is already allocated/, /dial tcp 127\.0\.0\.1:1: connect: connection refused/, /error gathering device information/, /could not find an available|no available|overlap/]
 
 function send(socket: string, sent: Sent): Promise<Answer> {
   return new Promise((resolve, reject) => {

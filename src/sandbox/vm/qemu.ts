@@ -95,7 +95,7 @@ export function kernelCommandLine(accelerator: Accelerator, console: boolean, ts
 /**
  * Bytes of a placeholder disk. The guest remembers this size: what takes its place may be smaller (a file system knows its own size), never larger.
  */
-const PLACEHOLDER_SIZE = 2 ** 40
+export const PLACEHOLDER_SIZE = 2 ** 40
 
 /** A block device by JSON, the only form in which no character of a file name is special. */
 function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boolean): string {

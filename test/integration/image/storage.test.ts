@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { dockerArchive, image, layer, tar, type FixtureImage } from '../../lib/image-fixtures.js'
+import { Disks } from '../../../src/storage/disk.js'
 import { harness, type Harness } from './harness.js'
 
 let h: Harness
@@ -187,6 +188,27 @@ describe('disks', () => {
     expect(Math.min(...times)).toBeLessThan(50)
     console.log(`disk: ${times.map((t) => t.toFixed(1)).join(' ')} ms, ${made.blocks / 2} KiB`)
   })
+  it.each([16 * 2 ** 20, 2 ** 29 + 1, 2 ** 40])('of %i bytes: sound, sparse, and of that size inside', async (size) => {
+    const path = join(h.root, 'disk')
+    await h.storage.disks.create(path, size, 12_345, 54_321)
+    const made = await stat(path)
+    expect([made.size, made.uid, made.gid, made.mode & 0o7777]).toEqual([size - (size % 4096), 12_345, 54_321, 0o600])
+    expect(made.blocks * 512).toBeLessThan(16 << 20)
+    const point = join(h.root, 'point')
+    await mkdir(point)
+    const inside = Number(shell('mount -o loop "$1" "$2" && echo data >"$2/file" && df -B1 --output=size "$2" | tail -n 1 && umount "$2" && e2fsck -fn "$1" >&2', path, point))
+    expect(inside).toBeLessThanOrEqual(size)
+    expect(inside).toBeGreaterThan(size * 0.65)
+    expect(await readdir(join(h.root, 'data/disks'))).toEqual([])
+  }, 60_000)
+
+  it('what was made for another usual size is removed', async () => {
+    await h.storage.disks.create(join(h.root, 'disk'), 10 * 2 ** 30, 1, 1)
+    expect(await readdir(join(h.root, 'data/disks'))).toEqual([`ext4-${10 * 2 ** 30}`])
+    await Disks.open(join(h.root, 'data'), 2 ** 30)
+    expect(await readdir(join(h.root, 'data/disks'))).toEqual([])
+  })
+
   it('errors leave nothing', async () => {
     await expect(h.storage.disks.create(join(h.root, 'small'), 1000, 0, 0)).rejects.toMatchObject({ statusCode: 400 })
     await expect(h.storage.disks.create(join(h.root, 'no/such/dir'), 1 << 30, 0, 0)).rejects.toThrow(/ENOENT/)
@@ -197,7 +219,9 @@ describe('disks', () => {
     await mkdir(full)
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', full])
     try {
-      await expect(h.storage.disks.create(join(full, 'd'), 1 << 30, 0, 0)).rejects.toMatchObject({ statusCode: 500, message: 'cannot make the disk: no space left on device' })
+      for (const size of [1 << 30, 10 * 2 ** 30]) {
+        await expect(h.storage.disks.create(join(full, 'd'), size, 0, 0)).rejects.toMatchObject({ statusCode: 500, message: 'cannot make the disk: no space left on device' })
+      }
       expect(await readdir(full)).toEqual([])
     } finally {
       execFileSync('umount', [full])

@@ -1,0 +1,68 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { TestDaemon } from '../lib/daemon.js'
+import { buildTestImage, testImage } from '../lib/image.js'
+import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
+
+/** The writable disks of VMs: how large they are, and what the guest hears when the host has no room behind them. */
+describe('disks of virtual machines', () => {
+  let daemon: TestDaemon
+  let before: Snapshot
+  const ok = (...args: string[]) => daemon.ok(...args)
+  const sh = (script: string) => [testImage, 'sh', '-c', script]
+  /** KiB of the root's file system, as `df` in the container says. */
+  const sizeIn = async (name: string) => Number(await ok('exec', name, 'sh', '-c', "df -k / | tail -n 1 | awk '{ print $2 }'"))
+  const diskOf = async (name: string) => stat(join(daemon.dataRoot, 'containers', await ok('inspect', '-f', '{{.Id}}', name), 'disk.img'))
+
+  beforeAll(async () => {
+    before = await snapshot()
+    daemon = await TestDaemon.start(['--storage-opt', 'vm.size=1G'])
+    await buildTestImage(daemon)
+  })
+
+  afterAll(async () => {
+    await daemon.destroy()
+    expect(await remaining(before)).toEqual([])
+  })
+
+  it('--storage-opt size: in inspect, in df, full when it is full, and the same disk after stop, start and restart', async () => {
+    await ok('run', '-d', '--name', 'sized', '--isolation=vm', '--storage-opt', 'size=64m', ...sh('exec sleep 100000'))
+    expect(await ok('inspect', '-f', '{{json .HostConfig.StorageOpt}}', 'sized')).toBe('{"size":"64m"}')
+    expect((await diskOf('sized')).size).toBe(64 * 2 ** 20)
+    const size = await sizeIn('sized')
+    expect(size).toBeLessThanOrEqual(64 * 1024)
+    expect(size).toBeGreaterThan(50 * 1024)
+    const filled = await daemon.docker(['exec', 'sized', 'sh', '-c', 'dd if=/dev/zero of=/fill bs=64k; wc -c < /fill'])
+    expect(filled.stderr).toContain('No space left on device')
+    expect(Number(filled.stdout)).toBeGreaterThan(45 * 2 ** 20)
+    expect(Number(filled.stdout)).toBeLessThan(64 * 2 ** 20)
+    await ok('exec', 'sized', 'sh', '-c', 'rm /fill && echo kept > /kept')
+    await ok('stop', '-t', '1', 'sized')
+    await ok('start', 'sized')
+    expect([await ok('exec', 'sized', 'cat', '/kept'), await sizeIn('sized')]).toEqual(['kept', size])
+    await ok('restart', '-t', '1', 'sized')
+    expect([await ok('exec', 'sized', 'cat', '/kept'), await sizeIn('sized')]).toEqual(['kept', size])
+    const path = join(daemon.dataRoot, 'containers', await ok('inspect', '-f', '{{.Id}}', 'sized'))
+    await ok('rm', '-f', 'sized')
+    await expect(stat(path)).rejects.toThrow(/ENOENT/)
+  }, 120_000)
+
+  it('larger than the RAM and than the others’, when it is first touched by cp', async () => {
+    await ok('create', '--name', 'large', '--isolation=vm', '--storage-opt', 'size=100G', ...sh('exec sleep 100000'))
+    await ok('cp', join(import.meta.dirname, 'disks.vm.test.ts'), 'large:/copied')
+    await ok('start', 'large')
+    expect(Number(await ok('exec', 'large', 'sh', '-c', 'wc -c < /copied'))).toBe((await stat(join(import.meta.dirname, 'disks.vm.test.ts'))).size)
+    expect(await sizeIn('large')).toBeGreaterThan(95 * 2 ** 20)
+    expect((await diskOf('large')).blocks * 512).toBeLessThan(64 * 2 ** 20)
+    await ok('rm', '-f', 'large')
+  }, 120_000)
+
+  it('vm.size of the daemon, where nobody says another', async () => {
+    await ok('run', '-d', '--name', 'usual', '--isolation=vm', ...sh('exec sleep 100000'))
+    const size = await sizeIn('usual')
+    expect(size).toBeLessThanOrEqual(2 ** 20)
+    expect(size).toBeGreaterThan(0.9 * 2 ** 20)
+    await ok('rm', '-f', 'usual')
+  }, 120_000)
+})
