@@ -26,6 +26,14 @@ describe('disks of virtual machines', () => {
     expect(await remaining(before)).toEqual([])
   })
 
+  it('vm.size of the daemon, where nobody says another', async () => {
+    await ok('run', '-d', '--name', 'usual', '--isolation=vm', ...sh('exec sleep 100000'))
+    const size = await sizeIn('usual')
+    expect(size).toBeLessThanOrEqual(2 ** 20)
+    expect(size).toBeGreaterThan(0.9 * 2 ** 20)
+    await ok('rm', '-f', 'usual')
+  }, 120_000)
+
   it('--storage-opt size: in inspect, in df, full when it is full, and the same disk after stop, start and restart', async () => {
     await ok('run', '-d', '--name', 'sized', '--isolation=vm', '--storage-opt', 'size=64m', ...sh('exec sleep 100000'))
     expect(await ok('inspect', '-f', '{{json .HostConfig.StorageOpt}}', 'sized')).toBe('{"size":"64m"}')
@@ -56,13 +64,5 @@ describe('disks of virtual machines', () => {
     expect(await sizeIn('large')).toBeGreaterThan(95 * 2 ** 20)
     expect((await diskOf('large')).blocks * 512).toBeLessThan(64 * 2 ** 20)
     await ok('rm', '-f', 'large')
-  }, 120_000)
-
-  it('vm.size of the daemon, where nobody says another', async () => {
-    await ok('run', '-d', '--name', 'usual', '--isolation=vm', ...sh('exec sleep 100000'))
-    const size = await sizeIn('usual')
-    expect(size).toBeLessThanOrEqual(2 ** 20)
-    expect(size).toBeGreaterThan(0.9 * 2 ** 20)
-    await ok('rm', '-f', 'usual')
   }, 120_000)
 })

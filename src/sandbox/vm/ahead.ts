@@ -12,13 +12,13 @@ export interface Ahead extends Member {
 }
 
 /**
- * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, size and limits, network card, what conmon was told of stdin and log. What
+ * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, disk, size and limits, network card, what conmon was told of stdin and log. What
  * the guest is told with CONFIG and RUN (names, addresses, command, environment, user, capabilities, …) is not in it. '' for a container whose machine cannot be made ahead: one with mounts.
  */
 export function poolKey(spec: WorkloadSpec, bridged: boolean, jailRoot: string): string {
   if (spec.mounts.some((mount) => mount.type !== 'tmpfs')) return ''
-  const { chainId, layers, resources, openStdin, stdinOnce, process, logPath, logLimits, cgroupParent } = spec
-  return JSON.stringify([jailRoot, chainId, layers, resources, bridged, openStdin, stdinOnce, process.tty, logPath !== '', logLimits, cgroupParent])
+  const { chainId, layers, diskBytes, resources, openStdin, stdinOnce, process, logPath, logLimits, cgroupParent } = spec
+  return JSON.stringify([jailRoot, chainId, layers, diskBytes, resources, bridged, openStdin, stdinOnce, process.tty, logPath !== '', logLimits, cgroupParent])
 }
 
 /** The spec of a container like this one that does not exist: an id and paths of its own. */

@@ -254,7 +254,7 @@ describe('shapes', () => {
 
   it.each([
     ['memory', { resources: { memory: 2 } }], ['the image', { chainId: 'sha256:2' }], ['stdin', { openStdin: true }], ['a terminal', { process: { ...spec.process, tty: true } }],
-    ['no log', { logPath: '' }], ['the parent cgroup', { cgroupParent: '/other' }],
+    ['no log', { logPath: '' }], ['the size of its disk', { diskBytes: 2 ** 26 }], ['the parent cgroup', { cgroupParent: '/other' }],
   ])('%s makes another shape', (_name, more) => expect(key(more)).not.toBe(key()))
 
   it('so do the network card and the jail', () => expect(new Set([key(), key({}, false), key({}, true, '/jail2')]).size).toBe(3))
