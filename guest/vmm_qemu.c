@@ -109,9 +109,12 @@ bool qemu_reaped(pid_t child, int status) {
 }
 
 void qemu_describe(char *out, size_t size) {
-  int n = WIFSIGNALED(wait_status) ? snprintf(out, size, "QEMU was killed by signal %d", WTERMSIG(wait_status))
+  bool filtered = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS;
+  int n = WIFSIGNALED(wait_status) ? snprintf(out, size, "QEMU was killed by signal %d%s", WTERMSIG(wait_status), filtered ? " (SIGSYS: a system call that a seccomp filter forbids)" : "")
                                    : snprintf(out, size, "QEMU ended with code %d", WEXITSTATUS(wait_status));
-  if (last_line[0] != 0 && n > 0 && (size_t)n < size) snprintf(out + n, size - (size_t)n, ": %s", last_line);
+  if (last_line[0] == 0 || n < 0 || (size_t)n >= size) return;
+  /* ENOSYS is the jail's answer to what its filter does not know (src/sandbox/vm/jailseccomp.ts). */
+  snprintf(out + n, size - (size_t)n, ": %s%s", last_line, strstr(last_line, strerror(ENOSYS)) != NULL ? " (a system call that the jail's seccomp filter lacks?)" : "");
 }
 
 void qemu_kill(void) {

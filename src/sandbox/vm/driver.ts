@@ -13,6 +13,7 @@ import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { resourceSupport } from '../../oci/resources.js'
 import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
 import { Runtime } from '../../oci/runtime.js'
+import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
@@ -342,10 +343,12 @@ export class VmDriver implements SandboxDriver {
         console: this.options.console ?? false,
       })
       const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(template ? { start: ahead ? ('pool' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
+      useCachedFilter(options.runtime, config)
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.
       const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : []), ...(template ? [template.state, template.memory] : [])]
       const supervised = await Supervised.create({ ...options, preserveFds })
+      void keepFilter(options.runtime, spec.id, config)
       return {
         record, supervised, files: files?.server, onBadTemplate: template && (() => this.templates.distrust(shape, vmParts, jailRoot)), poolable: !parts && !this.options.console,
       }

@@ -1,42 +1,88 @@
-import { defaultSeccomp, type SeccompConfig } from '../../oci/seccomp.js'
+import { defaultSeccomp, type SeccompArgument, type SeccompConfig, type SeccompRule } from '../../oci/seccomp.js'
+import { CLONE_NEW } from '../../oci/seccomp-profile.js'
 
 /**
- * System calls of the default profile that neither the supervisor nor QEMU has a use for, and that would help a VMM that has been taken
- * over: other processes' memory, identities, devices and links (a symbolic link in the VM's directory is a trap for the daemon), System V and
- * message queues, extended attributes, watches, clocks.
+ * The seccomp profile of the container around supervisor and VMM: an allow list of what the two were seen to call (strace of every way in which a machine lives and ends,
+ * docs/decisions/0014-jail.md), of what KVM and QEMU's file and memory code need beyond that, and of the harmless siblings that another libc takes for the same thing.
+ * What stands nowhere fails with ENOSYS: a newer libc falls back, and QEMU's last words ("Function not implemented") name the cause. Another architecture's calls kill.
  */
-const NOT_IN_A_JAIL = new Set(
-  `ptrace process_vm_readv process_vm_writev process_mrelease pidfd_open pidfd_send_signal
-  setuid setuid32 setgid setgid32 setreuid setreuid32 setregid setregid32 setresuid setresuid32 setresgid setresgid32 setfsuid setfsuid32 setfsgid
-  setfsgid32 setgroups setgroups32 capset
-  chown chown32 fchown fchown32 fchownat lchown lchown32 mknod mknodat link linkat symlink symlinkat name_to_handle_at
-  setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr setxattrat removexattrat getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr
-  flistxattr listxattrat
-  fanotify_mark inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
-  ipc mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink msgctl msgget msgrcv msgsnd
-  semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget
-  adjtimex clock_adjtime clock_adjtime64 memfd_secret remap_file_pages vmsplice execveat modify_ldt personality`.split(/\s+/),
-)
+const ALLOWED: Record<string, string> = {
+  files: `read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek open openat close close_range dup dup2 dup3 fcntl access faccessat faccessat2
+    stat fstat lstat newfstatat statx statfs fstatfs readlink readlinkat getcwd getdents64 chdir umask fadvise64`,
+  // The disk: discard punches holes, a memory file gets its size.
+  disk: 'fallocate ftruncate fsync fdatasync sync_file_range',
+  // hull-vmm in its own directory: status.new becomes status, an old ctl.sock goes.
+  directory: 'unlink unlinkat rename renameat renameat2',
+  memory: 'mmap munmap mprotect mremap madvise brk msync mincore membarrier memfd_create',
+  threads: `futex set_robust_list get_robust_list rseq set_tid_address gettid getpid getppid sched_yield sched_getaffinity getcpu exit exit_group restart_syscall arch_prctl
+    set_thread_area get_thread_area`,
+  // fork and execve: the supervisor starts QEMU. QEMU's own filter takes them away again.
+  processes: 'fork vfork execve wait4 waitid kill tgkill tkill',
+  signals: 'rt_sigaction rt_sigprocmask rt_sigpending rt_sigreturn rt_sigsuspend rt_sigtimedwait sigaltstack signalfd4 signalfd',
+  waiting: `poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 pipe pipe2 timerfd_create timerfd_settime timerfd_gettime
+    pause nanosleep clock_nanosleep`,
+  clocks: `clock_gettime clock_getres gettimeofday time timer_create timer_settime timer_gettime timer_getoverrun timer_delete getitimer setitimer getrusage times sysinfo uname`,
+  // No connect: nobody in the jail has anybody to call.
+  sockets: 'bind listen accept accept4 getsockname getpeername getsockopt setsockopt recvmsg recvfrom sendmsg shutdown',
+  identity: 'getuid geteuid getgid getegid getresuid getresgid getgroups getrlimit getpriority',
+  entropy: 'getrandom',
+  // hull-vmm sets Landlock, QEMU its own filter.
+  selfRestraint: 'landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp',
+}
 
-/** AF_UNIX, the only socket family of a jail: ctl.sock and the pair to QEMU. The tap is a descriptor that is already open. */
-const AF_UNIX = 1
 const EPERM = 1
+const equal = (index: number, value: number): SeccompArgument => ({ index, value, op: 'SCMP_CMP_EQ' })
+/** `(argument & mask) == value`. */
+const masked = (index: number, mask: number, value: number): SeccompArgument => ({ index, value: mask, valueTwo: value, op: 'SCMP_CMP_MASKED_EQ' })
+const allow = (name: string, ...args: SeccompArgument[]): SeccompRule => ({ names: [name], action: 'SCMP_ACT_ALLOW', args })
+const refuse = (name: string, ...args: SeccompArgument[]): SeccompRule => ({ names: [name], action: 'SCMP_ACT_ERRNO', errnoRet: EPERM, args })
 
+const AF_UNIX = 1
+/** The kind in socket(2)'s type, beside SOCK_CLOEXEC and SOCK_NONBLOCK; a stream socket sends to nobody by address. */
+const SOCK_TYPE_MASK = 0xf
+const SOCK_STREAM = 1
+
+/** prctl(2), linux/prctl.h: PDEATHSIG, GET_ and SET_DUMPABLE, SET_ and GET_NAME, SECCOMP (read and set), TIMERSLACK, MCE_KILL, NO_NEW_PRIVS (set, get), THP_DISABLE, VMA names. */
+const PRCTL = [1, 3, 4, 15, 16, 21, 22, 29, 33, 38, 39, 41, 0x53564d41]
+
+/** KVM's own ioctls (linux/kvm.h, KVMIO), on descriptors that only /dev/kvm gives. */
+const KVM_TYPE = 0xae00
+const IOCTL_TYPE_MASK = 0xff00
 /**
- * The seccomp profile of the container around supervisor and VMM: Hull's default for a container without capabilities, less all of the
- * above. An allow list cut to what one QEMU version calls would break with the next; QEMU's own filter (`-sandbox`) comes on top.
+ * ioctl(2): is it a terminal, how large (a C library's stdio asks); FIONBIO, FIONREAD, FIOCLEX, FIONCLEX; BLKSSZGET; of a tap that is attached already its size of header, offloads, send buffer, name and
+ * features (linux/if_tun.h), not TUNSETIFF. No TIOCSTI, no TIOCLINUX.
  */
+const IOCTL = [0x5401, 0x5413, 0x5421, 0x541b, 0x5451, 0x5450, 0x1268, 0x800454d2, 0x800454cf, 0x800454d7, 0x400454d8, 0x400454d0, 0x400454d4, 0x400454dc, 0x400454de]
+
+/** `socket`: which families, kinds; `clone`: no new namespace; the rest as the lists above. */
+function argumentRules(): SeccompRule[] {
+  const namespaces = CLONE_NEW.reduce((sum, flag) => sum + flag, 0)
+  return [
+    allow('socket', equal(0, AF_UNIX), masked(1, SOCK_TYPE_MASK, SOCK_STREAM)),
+    allow('socketpair', equal(0, AF_UNIX), masked(1, SOCK_TYPE_MASK, SOCK_STREAM)),
+    ...['socket', 'socketpair'].map((name) => refuse(name, { index: 0, value: AF_UNIX, op: 'SCMP_CMP_NE' })),
+    allow('sendto', equal(4, 0)), // send(2)
+    allow('clone', masked(0, namespaces, 0)),
+    ...CLONE_NEW.map((flag) => refuse('clone', masked(0, flag, flag))),
+    // Reading one's own limits only.
+    allow('prlimit64', equal(2, 0)),
+    ...PRCTL.map((option) => allow('prctl', equal(0, option))),
+    allow('ioctl', masked(1, IOCTL_TYPE_MASK, KVM_TYPE)),
+    ...IOCTL.map((request) => allow('ioctl', masked(1, 0xffffffff, request))),
+  ]
+}
+
+let built: SeccompConfig | undefined
+
+/** The filter for hull-vmm and QEMU; QEMU's own (`-sandbox`) comes on top. Always the same object: do not change it. */
 export function jailSeccomp(): SeccompConfig {
-  const base = defaultSeccomp([])
-  const syscalls = base.syscalls.flatMap((rule) => {
-    if (rule.names.includes('socket')) return [] // its own rule below
-    if (rule.action !== 'SCMP_ACT_ALLOW') return [rule]
-    const names = rule.names.filter((name) => !NOT_IN_A_JAIL.has(name))
-    return names.length > 0 ? [{ ...rule, names }] : []
-  })
-  syscalls.push({ names: ['socket'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: AF_UNIX, op: 'SCMP_CMP_EQ' }] })
-  // Known and refused is EPERM; what nobody knows stays ENOSYS. libseccomp refuses a second rule for the same call (EEXIST).
-  const ruled = new Set(syscalls.flatMap((rule) => rule.names))
-  syscalls.push({ names: [...NOT_IN_A_JAIL].filter((name) => !ruled.has(name)), action: 'SCMP_ACT_ERRNO', errnoRet: EPERM })
-  return { ...base, syscalls }
+  const { defaultAction, defaultErrnoRet, architectures } = defaultSeccomp([])
+  built ??= {
+    defaultAction,
+    ...(defaultErrnoRet === undefined ? {} : { defaultErrnoRet }),
+    // The native one alone, without what the default has beside it.
+    ...(architectures ? { architectures: architectures.slice(0, 1) } : {}),
+    syscalls: [{ names: Object.values(ALLOWED).flatMap((names) => names.split(/\s+/)), action: 'SCMP_ACT_ALLOW' }, ...argumentRules()],
+  }
+  return built
 }
