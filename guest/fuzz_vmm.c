@@ -32,8 +32,14 @@ int64_t __wrap_now_ms(void);
 void __real_loop_once(int timeout_ms);
 void __wrap_loop_once(int timeout_ms);
 int __wrap_execvp(const char *file, char *const argv[]);
+bool __wrap_landlock_qemu(char *const args[]);
+bool __wrap_landlock_self(void);
 
 static unsigned long long *frames; /* shared by all processes */
+
+/* What plays QEMU goes on with our files, and so do the sanitizers. */
+bool __wrap_landlock_qemu(char *const args[]) { return args != NULL; }
+bool __wrap_landlock_self(void) { return true; }
 
 int64_t __wrap_now_ms(void) { return __real_now_ms() * FASTER; }
 void __wrap_loop_once(int timeout_ms) { __real_loop_once(timeout_ms < 0 ? -1 : timeout_ms / FASTER + 1); }

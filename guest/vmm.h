@@ -93,6 +93,14 @@ bool qemu_reaped(pid_t pid, int status);
 void qemu_describe(char *out, size_t size);
 void qemu_kill(void);
 
+/* ---- vmm_landlock.c ---- */
+/* Landlock's ABI in this kernel; 0: none; -1 (errno): it cannot be told. */
+int landlock_version(void);
+/* In QEMU's process, before it is QEMU: nothing but the files that this QEMU opens, no TCP, no signals or abstract sockets outside. True where there is no Landlock. */
+bool landlock_qemu(char *const args[]);
+/* In our own, once QEMU is started and ctl.sock listens: nothing but the files of the working directory. True where there is no Landlock. */
+bool landlock_self(void);
+
 /* ---- vmm_qmp.c: only for a restore ---- */
 /* Has QEMU (-incoming defer) load the machine's state from its inherited descriptor `state`, over the socket `fd`; then link_restored. */
 void qmp_open(int fd, int state);

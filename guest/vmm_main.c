@@ -181,6 +181,10 @@ int main(int argc, char **argv) {
     watch_set(&file_server, EPOLLRDHUP);
   }
   stdio_open();
+  if (!landlock_self()) {
+    snprintf(message, sizeof message, "cannot set Landlock: %s", strerror(errno));
+    finish(125, false, message);
+  }
   run((int)seconds * 1000);
   stdio_restore();
   status_write();

@@ -75,6 +75,10 @@ static void become_qemu(char *const args[], int link, int qmp, int output) {
   dup2(null, 0);
   dup2(output, 1);
   dup2(output, 2);
+  if (!landlock_qemu(args)) {
+    dprintf(2, "cannot set Landlock: %s\n", strerror(errno));
+    _exit(125);
+  }
   execvp(args[0], args);
   dprintf(2, "%s: %s\n", args[0], strerror(errno));
   _exit(125);

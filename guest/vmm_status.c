@@ -12,6 +12,7 @@ size_t status_text(char *out, size_t capacity) {
   size = text_put(out, size, capacity, "kernel", machine.kernel);
   size = text_put(out, size, capacity, "agent", machine.agent);
   size = text_put(out, size, capacity, "bootid", machine.bootid);
+  size = text_put_number(out, size, capacity, "landlock", (uint64_t)landlock_version());
   if (machine.state < HALTING) return size;
   size = text_put_number(out, size, capacity, "code", (uint64_t)machine.code);
   size = text_put_number(out, size, capacity, "oom", machine.oom);

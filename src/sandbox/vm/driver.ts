@@ -7,6 +7,7 @@ import { log } from '../../base/log.js'
 import { counter, gauge, type MetricFamily } from '../../base/metrics.js'
 import { isAbsent } from '../../host/cgroup.js'
 import { writeLimits } from '../../host/cgroup-limits.js'
+import { native } from '../../host/native.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
 import { blockIoOf } from '../../oci/block-io.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
@@ -17,7 +18,7 @@ import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
-import { hypervisorVersion } from './explain.js'
+import { hypervisorVersion, landlockWords } from './explain.js'
 import { FileServer, fileServerDirectory } from './fileserver.js'
 import { findFileServer, type FileServerParts } from './fileserver-parts.js'
 import { configFrames, holdFrames, rehearseFrames, runFrames } from './guestspec.js'
@@ -156,6 +157,7 @@ export class VmDriver implements SandboxDriver {
         details: {
           Hypervisor: await hypervisorVersion(jailRoot),
           Accelerator: choice.accelerator,
+          Landlock: landlockWords(native.landlockVersion()),
           'Guest kernel': /^kernel=(.+)$/m.exec(manifest)?.[1] ?? 'unknown',
         },
       }

@@ -102,10 +102,10 @@ async function machineFacts(input: ExplainInput, qemu: number | undefined): Prom
   return { title: 'Virtual machine', rows }
 }
 
-async function guestFacts(client: VmClient): Promise<Facts> {
+async function guestFacts(client: VmClient, answer: Promise<Map<string, string>>): Promise<Facts> {
   const rows: Row[] = []
   try {
-    const status = await client.queryText('status')
+    const status = await answer
     const value = (key: string) => cleanMessage(status.get(key) ?? '') || unknown
     rows.push(['kernel', value('kernel')], ['boot id', value('bootid')], ['init', `hull-agent ${value('agent')}`], ['state', value('state')])
     const first = parseProcesses(await client.query('top')).find((process) => process.pid === 1)
@@ -116,9 +116,21 @@ async function guestFacts(client: VmClient): Promise<Facts> {
   return { title: 'Guest (as it says itself)', rows }
 }
 
+/** What `docker info` says of the Landlock ABI that a jail gets on this kernel. */
+export const landlockWords = (version: number): string => (version > 0 ? `ABI ${version}` : 'none: this kernel has it not, or it is switched off')
+
+/**
+ * The kernel shows nobody which Landlock domain a process is in: the supervisor tells, which set it before it heard a byte of the guest's, and would not have started QEMU without it where
+ * the kernel has it.
+ */
+async function landlockRow(answer: Promise<Map<string, string>>): Promise<Row> {
+  const version = /^\d{1,4}$/.exec((await answer.catch(() => undefined))?.get('landlock') ?? '')?.[0]
+  return ['Landlock', version === undefined ? unknown : `${landlockWords(Number(version))}${version === '0' ? '' : ', on VMM and supervisor (as the supervisor says)'}`]
+}
+
 const seccompModes = ['off', 'strict', 'filter']
 
-async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise<Facts[]> {
+async function jailFacts(input: ExplainInput, qemu: number | undefined, answer: Promise<Map<string, string>>): Promise<Facts[]> {
   const pid = qemu ?? input.supervisor
   const [status, ours, theirs, memory, cpu, pids, limits, mounts] = await Promise.all([
     processStatus(pid), namespacesOf('self'), namespacesOf(pid), memoryStats(input.cgroup), cpuStats(input.cgroup), pidsStats(input.cgroup), limitsInForce(input.cgroup),
@@ -138,6 +150,7 @@ async function jailFacts(input: ExplainInput, qemu: number | undefined): Promise
     ['capabilities', capabilities === undefined ? unknown : capabilities === 0n ? 'none' : `0x${capabilities.toString(16)}`],
     ['no new privileges', status ? (status.noNewPrivileges ? 'yes' : 'no') : unknown],
     ['seccomp', status ? `${seccompModes[status.seccomp] ?? unknown}${status.fields['Seccomp_filters'] ? `, ${status.fields['Seccomp_filters']} filters` : ''}` : unknown],
+    await landlockRow(answer),
     ['root file system', table.find((mount) => mount.target === '/')?.options.includes('ro') ? 'read-only' : 'writable'],
     ['writable places', writable.join(', ') || 'none'],
   ]
@@ -179,7 +192,8 @@ async function fileServerFacts(files: FileServer, record: VmRecord): Promise<Fac
 export async function explainVm(input: ExplainInput): Promise<Facts[]> {
   // The supervisor has one child: the VMM.
   const qemu = (await childrenOf(input.supervisor))[0]
-  const [machine, guest, jail] = await Promise.all([machineFacts(input, qemu), guestFacts(input.client), jailFacts(input, qemu)])
+  const answer = input.client.queryText('status')
+  const [machine, guest, jail] = await Promise.all([machineFacts(input, qemu), guestFacts(input.client, answer), jailFacts(input, qemu, answer)])
   const accelerator = machine.rows.find(([name]) => name === 'accelerator')?.[1] ?? unknown
   const wall: Row[] = [
     ['wall', 'vm: a kernel of its own behind a hypervisor, and a jail around the hypervisor'],
