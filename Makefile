@@ -11,6 +11,7 @@
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make conformance  all checks of Docker's own clients against Hull (make test runs a quarter of those in VMs)
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
+#   make spec         measures what SPEC.md promises, and fails where a promise is not kept (half a minute; make test does it too)
 #   make docs         docs/examples/compare.html and its screenshots from the measured docs/examples/compare.json, with chromium
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
 #   make fuzz-guest   a million hostile frames each at the agent, at hull-vmm (C, sanitizers) and at the daemon's parser and client (FUZZ_FRAMES, FUZZ_SEED)
@@ -35,7 +36,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd docs fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -97,6 +98,9 @@ bench: setup-test
 
 bench-peers:
 	@scripts/bench-peers
+
+spec: setup-test
+	scripts/isolated npx --no-install tsx bench/spec.ts
 
 docs: setup-test
 	npx --no-install tsx scripts/docs.ts
