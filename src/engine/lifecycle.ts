@@ -138,7 +138,7 @@ export class Lifecycle {
     record.state.startedAt = new Date().toISOString()
     delete record.state.finishedAt
     this.#hold(container, sandbox)
-    await this.parts.store.save(record)
+    await this.parts.store.keep(record)
     this.health.begin(container)
     this.metrics.starts.observe({ isolation: record.isolation }, (performance.now() - begun) / 1000)
     this.connections.announceConnects(record)
@@ -155,9 +155,7 @@ export class Lifecycle {
     record.state.exitCode = exitCodeOfStartError(message)
     container.closeAttaches()
     container.endRun()
-    await this.parts.store.save(record).catch((reason: unknown) => {
-      log.error('cannot save a container', { id: record.id, error: messageOf(reason) })
-    })
+    await this.parts.store.keep(record)
     container.notify(['next-exit', 'not-running'], { exitCode: record.state.exitCode })
     if (record.hostConfig.AutoRemove) await this.#remove(container)
   }
@@ -203,7 +201,7 @@ export class Lifecycle {
     }
     if (exit.oomKilled) this.announce(container, 'oom')
     this.announce(container, 'die', { exitCode: String(exit.code), execDuration: String(Math.max(0, Math.floor(ranMs / 1000))) })
-    await this.parts.store.save(record)
+    await this.parts.store.keep(record)
     container.notify(['next-exit', ...(again ? [] : (['not-running'] as const))], { exitCode: exit.code })
     if (again) this.#scheduleRestart(container, ranMs)
     else if (remove) await this.#remove(container)
@@ -235,11 +233,11 @@ export class Lifecycle {
     return true
   }
 
-  /** On disk before the signal: a daemon that dies meanwhile must not start it again. */
+  /** On disk before the signal, if there is room: a daemon that dies meanwhile must not start it again. */
   #markStopped(container: Container): Promise<void> {
     return this.#lock.run(container.id, async () => {
       container.record.state.stoppedByUser = true
-      if (container.isUp) await this.parts.store.save(container.record)
+      if (container.isUp) await this.parts.store.keep(container.record)
     })
   }
 
@@ -266,7 +264,7 @@ export class Lifecycle {
       clearTimeout(container.restartTimer)
       container.record.state.status = 'exited'
       container.record.state.stoppedByUser = true
-      await this.parts.store.save(container.record)
+      await this.parts.store.keep(container.record)
       container.notify(['not-running'], { exitCode: container.record.state.exitCode })
       if (announce) this.announce(container, 'stop')
       return true
@@ -335,7 +333,7 @@ export class Lifecycle {
         throw error
       }
       record.state.status = 'paused'
-      await this.parts.store.save(record)
+      await this.parts.store.keep(record)
       this.announce(container, 'pause')
     })
   }
@@ -347,7 +345,7 @@ export class Lifecycle {
       await sandbox.unpause()
       record.state.status = 'running'
       this.health.resume(container)
-      await this.parts.store.save(record)
+      await this.parts.store.keep(record)
       this.announce(container, 'unpause')
     })
   }
@@ -415,7 +413,7 @@ export class Lifecycle {
       record.state.status = 'removing'
       if (volumes && record.mounts.some((mount) => mount.anonymous)) {
         record.state.removeVolumes = true
-        await this.parts.store.save(record)
+        await this.parts.store.keep(record)
       }
       await this.#remove(container)
     })
@@ -494,7 +492,7 @@ export class Lifecycle {
         // Its end is told and written down already; the wait for the next start was cut off.
         record.state.status = 'exited'
         await this.#bootPolicy(container, true)
-        if (record.state.status === 'exited') await this.parts.store.save(record)
+        if (record.state.status === 'exited') await this.parts.store.keep(record)
         continue
       }
       if (!wasUp) {
@@ -504,14 +502,14 @@ export class Lifecycle {
       if (record.state.starting && !container.isUp) {
         record.state.starting = false
         await this.connections.release(record)
-        await this.parts.store.save(record)
+        await this.parts.store.keep(record)
         await this.#bootPolicy(container, true)
         continue
       }
       // It ran and is gone without an exit status: the host was restarted, or somebody killed its supervisor.
       recordExit(record, { code: 137, oomKilled: false, finishedAt: new Date() })
       await this.connections.release(record)
-      await this.parts.store.save(record)
+      await this.parts.store.keep(record)
       this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
       if (record.hostConfig.AutoRemove) await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
       else await this.#bootPolicy(container, true)
@@ -533,7 +531,7 @@ export class Lifecycle {
     if (!restartsAtBoot(record, wasUp)) return
     record.state.stoppedByUser = false
     record.state.status = 'restarting'
-    await this.parts.store.save(record)
+    await this.parts.store.keep(record)
     this.#scheduleRestart(container, 0)
   }
 

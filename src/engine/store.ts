@@ -1,12 +1,13 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { messageOf } from '../base/errors.js'
+import { codeOf, messageOf } from '../base/errors.js'
 import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { ContainerConfig, HostConfig, PublishedPort } from './api-types.js'
 import type { NetworkAttachment } from './attachment.js'
+import { KeyedLock } from './lock.js'
 import type { ContainerMount } from './mounts.js'
 
 /** What is kept of a container on disk: `containers/<id>/config.json`. The truth; memory is a cache of it. */
@@ -50,16 +51,24 @@ export interface ContainerRecord {
 }
 
 const file = 'config.json'
+/** Milliseconds between two attempts at what could not be written. */
+const retryMs = 2000
 
 /** The records of all containers, one directory each. */
 export class ContainerStore {
+  /** One write of a record at a time. */
+  readonly #lock = new KeyedLock()
+  /** What {@link keep} could not write yet. */
+  readonly #unwritten = new Map<string, ContainerRecord>()
+  #retry: NodeJS.Timeout | undefined
+
   constructor(readonly root: string) {}
 
   directory(id: string): string {
     return join(this.root, id)
   }
 
-  /** All records. A directory without a readable record is left over from a create that did not finish: it is removed. */
+  /** All records. A directory without a whole record is left over from a create that did not finish: it is removed. One that cannot be read is somebody's: rejects. */
   async load(): Promise<ContainerRecord[]> {
     await mkdir(this.root, { recursive: true, mode: 0o710 })
     const records: ContainerRecord[] = []
@@ -68,6 +77,7 @@ export class ContainerStore {
         await sweepTemporaries(join(this.root, id))
         records.push(JSON.parse(await readFile(join(this.root, id, file), 'utf8')) as ContainerRecord)
       } catch (error) {
+        if (!(error instanceof SyntaxError) && !['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '')) throw error
         log.warn('dropping an unfinished container directory', { id, error: messageOf(error) })
         await rm(join(this.root, id), { recursive: true, force: true })
       }
@@ -92,13 +102,40 @@ export class ContainerStore {
    */
   async save(record: ContainerRecord, durable = false): Promise<void> {
     const path = join(this.directory(record.id), file)
-    if (durable) return writeFileAtomic(path, JSON.stringify(record))
-    await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
-    await rename(`${path}.tmp`, path)
+    await this.#lock.run(record.id, async () => {
+      if (durable) {
+        await writeFileAtomic(path, JSON.stringify(record))
+      } else {
+        await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
+        await rename(`${path}.tmp`, path)
+      }
+      this.#unwritten.delete(record.id)
+    })
+  }
+
+  /**
+   * {@link save} for what has happened already, or must happen: a container's end, a signal. On a full disk that goes on (who wants to make room must be able to kill and remove), and
+   * the record is written when it can be. Until then it is known in memory alone. Never rejects.
+   */
+  async keep(record: ContainerRecord): Promise<void> {
+    try {
+      await this.save(record)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return // removed meanwhile
+      if (!this.#unwritten.has(record.id)) log.error('cannot write the record of a container; it is tried again until it can be', { id: record.id, error: messageOf(error) })
+      this.#unwritten.set(record.id, record)
+      if (this.#retry === undefined) this.#retry = setTimeout(() => void this.#writeAgain(), retryMs).unref()
+    }
+  }
+
+  async #writeAgain(): Promise<void> {
+    this.#retry = undefined
+    for (const record of [...this.#unwritten.values()]) if (this.#unwritten.has(record.id)) await this.keep(record)
   }
 
   /** Forgets a container. */
   async remove(id: string): Promise<void> {
-    await rm(this.directory(id), { recursive: true, force: true })
+    this.#unwritten.delete(id)
+    await this.#lock.run(id, () => rm(this.directory(id), { recursive: true, force: true }))
   }
 }

@@ -1,7 +1,7 @@
-import { stat } from 'node:fs/promises'
+import { stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { TestDaemon } from '../lib/daemon.js'
+import { exec, TestDaemon } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
 import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 
@@ -17,7 +17,8 @@ describe('disks of virtual machines', () => {
 
   beforeAll(async () => {
     before = await snapshot()
-    daemon = await TestDaemon.start(['--storage-opt', 'vm.size=1G'])
+    // No pool: a machine that waits would have its disk on the file system that a test takes away.
+    daemon = await TestDaemon.start(['--storage-opt', 'vm.size=1G', '--vm-pool', '0'])
     await buildTestImage(daemon)
   })
 
@@ -65,4 +66,46 @@ describe('disks of virtual machines', () => {
     expect((await diskOf('large')).blocks * 512).toBeLessThan(64 * 2 ** 20)
     await ok('rm', '-f', 'large')
   }, 120_000)
+
+  it('a host without room: writes fail in the guest, which goes on; nothing stands still, and all that makes room works', async () => {
+    // Everything of the containers, on a file system of its own: its size is the host's room.
+    const place = join(daemon.dataRoot, 'containers')
+    await exec('mount', ['-t', 'tmpfs', '-o', 'size=200m', 'tmpfs', place])
+    /** So many bytes are free from now on. */
+    const leave = async (bytes: number) => {
+      const { blocks, bfree, bsize } = await statfs(place)
+      expect((await exec('mount', ['-o', `remount,size=${(blocks - bfree) * bsize + bytes}`, place])).code).toBe(0)
+    }
+    const inside = (script: string) => daemon.docker(['exec', 'squeezed', 'sh', '-c', script])
+    const write = (file: string) => inside(`dd if=/dev/urandom of=${file} bs=64k count=256 conv=fsync`)
+    try {
+      await ok('run', '-d', '--name', 'squeezed', '--isolation=vm', ...sh('exec sleep 100000'))
+      expect((await inside('dd if=/dev/zero of=/before bs=64k count=16 conv=fsync; sync')).code).toBe(0)
+      await leave(8 * 2 ** 20)
+      const failed = await write('/fill')
+      expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining('Input/output error')])
+      expect(await ok('inspect', '-f', '{{.State.Status}} {{.State.Running}}', 'squeezed')).toBe('running true')
+      expect((await inside('wc -c < /before')).stdout).toBe('1048576\n')
+      await leave(100 * 2 ** 20)
+      expect(await write('/after')).toMatchObject({ code: 0 })
+
+      // Worse: not even the file system's own blocks. It becomes read-only, and is whole again at the next start.
+      await leave(4096)
+      expect((await inside('for n in $(seq 2000); do mkdir /d$n && echo $n > /d$n/f || exit 1; sync; done')).code).toBe(1)
+      expect((await inside('wc -c < /before')).stdout).toBe('1048576\n')
+      await leave(0)
+      await ok('kill', 'squeezed')
+      expect(await ok('inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', 'squeezed')).toBe('exited 137')
+      expect((await daemon.docker(['start', 'squeezed'])).stderr).toContain('no space left on device')
+      await leave(100 * 2 ** 20)
+      await ok('start', 'squeezed')
+      expect((await inside('wc -c < /before; wc -c < /after')).stdout).toBe('1048576\n16777216\n')
+      expect(await write('/again')).toMatchObject({ code: 0 })
+      await leave(0)
+      await ok('rm', '-f', 'squeezed')
+    } finally {
+      await daemon.docker(['rm', '-f', 'squeezed'])
+      await exec('umount', [place])
+    }
+  }, 180_000)
 })

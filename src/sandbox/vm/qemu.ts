@@ -111,6 +111,9 @@ function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boo
   })
 }
 
+/** What of the host's errors the guest gets: all. By default QEMU stops the whole machine when the host has no room, and nobody hears of it. */
+const DISK_ERRORS = 'werror=report,rerror=report'
+
 /** Of the template's network card, until a clone's agent sets its own. Locally administered. */
 export const PLACEHOLDER_MAC = '02:00:00:00:00:01'
 
@@ -143,7 +146,7 @@ export function qemuArguments(machine: Machine): string[] {
     args.push('-blockdev', blockdev('root', machine.image, true), '-device', 'virtio-blk-pci,drive=root,disable-legacy=on')
   }
   if (machine.disk !== undefined) {
-    args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', 'virtio-blk-pci,drive=disk,disable-legacy=on')
+    args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', `virtio-blk-pci,drive=disk,disable-legacy=on,${DISK_ERRORS}`)
   }
   if (machine.network) {
     const real = machine.network === PLACEHOLDER ? undefined : machine.network

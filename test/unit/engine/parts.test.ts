@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Duplex, PassThrough } from 'node:stream'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { ContainerConfig, ContainerSummary } from '../../../src/engine/api-types.js'
 import { EventBus } from '../../../src/engine/events.js'
 import { System } from '../../../src/engine/system.js'
@@ -206,6 +206,47 @@ describe('ContainerStore', () => {
       expect(await readdir(store.root)).toEqual([record.id])
       await store.remove(record.id)
       expect(await store.load()).toEqual([])
+    } finally {
+      await rm(root, { recursive: true, force: true })
+    }
+  })
+
+  it('goes on when there is no room, and writes when there is', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'hull-store-'))
+    try {
+      const store = new ContainerStore(join(root, 'containers'))
+      const record = { version: 1, id: 'a'.repeat(64), name: 'x', state: { status: 'running' } } as ContainerRecord
+      await store.create(record, true)
+      // A directory in the way fails each write, for root too.
+      const inTheWay = join(store.directory(record.id), 'config.json.tmp')
+      await mkdir(inTheWay)
+      record.state.status = 'exited'
+      await expect(store.save(record)).rejects.toThrow('EISDIR')
+      await store.keep(record)
+      await store.keep(record)
+      record.state.exitCode = 3
+      await rm(inTheWay, { recursive: true })
+      const written = () => readFile(join(store.directory(record.id), 'config.json'), 'utf8').then((text) => (JSON.parse(text) as ContainerRecord).state)
+      expect(await written()).toEqual({ status: 'running' })
+      await vi.waitFor(async () => expect(await written()).toEqual({ status: 'exited', exitCode: 3 }), 20_000)
+      // Of a container that is gone nothing is written any more.
+      await mkdir(inTheWay)
+      await store.keep(record)
+      await store.remove(record.id)
+      await store.keep(record)
+      expect(await readdir(store.root)).toEqual([])
+    } finally {
+      await rm(root, { recursive: true, force: true })
+    }
+  })
+
+  it('a record that cannot be read is somebody’s: nothing is removed', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'hull-store-'))
+    try {
+      const store = new ContainerStore(root)
+      await mkdir(join(root, 'b'.repeat(64), 'config.json'), { recursive: true })
+      await expect(store.load()).rejects.toThrow('EISDIR')
+      expect(await readdir(root)).toEqual(['b'.repeat(64)])
     } finally {
       await rm(root, { recursive: true, force: true })
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { kernelCommandLine, qemuArguments, type Machine } from '../../../src/sandbox/vm/qemu.js'
+import { kernelCommandLine, PLACEHOLDER, qemuArguments, type Machine } from '../../../src/sandbox/vm/qemu.js'
 import { countCpus, DEFAULT_RAM, RAM_FLOOR, sizeVm, VMM_OVERHEAD } from '../../../src/sandbox/vm/resources.js'
 import type { Resources } from '../../../src/sandbox/types.js'
 
@@ -23,6 +23,12 @@ describe('the command line', () => {
     const nodes = args.flatMap((arg, index) => (args[index - 1] === '-blockdev' ? [JSON.parse(arg) as Record<string, unknown>] : []))
     expect(nodes.map((node) => [node['node-name'], node['read-only'], node['auto-read-only']])).toEqual([['root', true, false], ['disk', false, false]])
     expect(nodes[0]!.file).toMatchObject({ filename: '/a,b.erofs', 'read-only': true, 'auto-read-only': false })
+  })
+
+  it('reports the host\'s errors to the guest, in a template as in its clones', () => {
+    for (const disk of ['/d', PLACEHOLDER] as const) {
+      expect(qemuArguments({ ...machine, disk }).find((arg) => arg.startsWith('virtio-blk-pci,drive=disk'))).toBe('virtio-blk-pci,drive=disk,disable-legacy=on,werror=report,rerror=report')
+    }
   })
 
   it('puts the agent\'s port before every other device', () => {
