@@ -15,6 +15,7 @@
 #   make docs         docs/examples/compare.html and its screenshots from the measured docs/examples/compare.json, with chromium
 #   make fuzz-api     20000 random and mutated requests at a real daemon (FUZZ_REQUESTS, FUZZ_SEED)
 #   make fuzz-guest   a million hostile frames each at the agent, at hull-vmm (C, sanitizers) and at the daemon's parser and client (FUZZ_FRAMES, FUZZ_SEED)
+#   make hostile      guests that do their worst beside others (floods of 10 GB: HOSTILE_MB), and how long the API and execs took meanwhile
 #   make test-kvm     the core on a machine with a KVM that works and cgroup v2 alone: built from Debian packages, in emulation
 #   make install      into /usr/local (PREFIX, DESTDIR), with a systemd unit; make uninstall takes it away
 #   make clean        removes what build made; make distclean what setup downloaded as well
@@ -36,7 +37,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
+.PHONY: all chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest hostile setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -124,6 +125,10 @@ fuzz-api: setup-test
 fuzz-guest: $(NPM_STAMP)
 	@$(MAKE) -C guest fuzz FUZZ_SECONDS=120 FUZZ_FRAMES=$(or $(FUZZ_FRAMES),1000000) FUZZ_SEED=$(FUZZ_SEED)
 	HULL_FUZZ_ROUNDS=$$(( $(or $(FUZZ_FRAMES),1000000) / 12 + 1 )) $(if $(FUZZ_SEED),HULL_FUZZ_SEED=$(FUZZ_SEED)) npx --no-install vitest run --project unit --testTimeout 3600000 test/unit/vm/fuzz.test.ts test/unit/vm/fuzz-client.test.ts
+
+# make test has it with 100 MB.
+hostile: setup-test
+	HULL_HOSTILE_MB=$(or $(HOSTILE_MB),10240) scripts/isolated npx --no-install vitest run --project behaviour test/behaviour/hostile.vm.test.ts
 
 install: build
 	install -d $(LIB)/bin $(LIB)/build $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system

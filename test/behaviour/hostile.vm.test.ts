@@ -5,7 +5,7 @@ import { sleep, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
 import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 
-/** Megabytes that the loud guests write; `HULL_HOSTILE_MB=10240` is the full size (half an hour and more without KVM). */
+/** Megabytes that the loud guests write; `make hostile` has them write 10240 (half an hour and more each without KVM). */
 const megabytes = Number(process.env.HULL_HOSTILE_MB ?? 100)
 /** What the daemon's memory may grow by, bytes, whatever a guest does. */
 const growth = 150e6
@@ -19,6 +19,16 @@ interface State {
   Error: string
 }
 
+/** Milliseconds that answers took, sorted. */
+interface Times {
+  api: number[]
+  'exec in a container': number[]
+  'exec in a VM': number[]
+}
+const kinds = ['api', 'exec in a container', 'exec in a VM'] as const
+/** What is bearable at least, ms: median, 99 of 100. An answer of the API takes one; an exec in a VM some twenty to sixty under emulation, on processors that the guest beside it wants as well. */
+const patience = { api: [100, 1500], 'exec in a container': [1500, 6000], 'exec in a VM': [2500, 10_000] } as const
+
 const at = (sorted: number[], part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
 
 /**
@@ -28,7 +38,8 @@ const at = (sorted: number[], part: number): number => sorted[Math.min(sorted.le
 describe('hostile guests', () => {
   let daemon: TestDaemon
   let before: Snapshot
-  let quiet: { median: number; p99: number }
+  let quiet: Times
+  const figures: string[] = []
   let idle: number
   const ok = (...args: string[]) => daemon.ok(...args)
   const start = (name: string, script: string, ...options: string[]) => ok('run', '-d', '--name', name, '--isolation=vm', ...options, testImage, 'sh', '-c', script)
@@ -39,17 +50,27 @@ describe('hostile guests', () => {
     return now.Running ? undefined : now
   }, timeoutMs)
 
-  /** Asks the API and execs in the neighbours until `during` ends. Milliseconds, sorted, and the daemon's largest memory. */
-  async function probe(during: () => Promise<unknown>): Promise<{ times: number[]; largest: number }> {
+  /** `docker exec` as the API has it, from the request to the last byte of output. */
+  async function execIn(name: string): Promise<void> {
+    const { body } = await daemon.api('POST', `/containers/${name}/exec`, { Cmd: ['echo', 'well'], AttachStdout: true })
+    const said = await daemon.api('POST', `/exec/${(JSON.parse(body) as { Id: string }).Id}/start`, { Detach: false, Tty: false })
+    expect(said.body).toContain('well')
+  }
+
+  /** Asks the API and execs in the neighbours until `during` ends. How long each took, and the daemon's largest memory. */
+  async function probe(during: () => Promise<unknown>): Promise<{ times: Times; largest: number }> {
     let over = false
-    const times: number[] = []
+    const times: Times = { api: [], 'exec in a container': [], 'exec in a VM': [] }
     let largest = 0
+    const took = async (kind: keyof Times, what: () => Promise<unknown>) => {
+      const began = performance.now()
+      await what()
+      times[kind].push(performance.now() - began)
+    }
     const asked = (async () => {
       while (!over) {
-        for (const path of ['/_ping', '/containers/json']) {
-          const began = performance.now()
-          expect((await daemon.api('GET', path)).status).toBe(200)
-          times.push(performance.now() - began)
+        for (const path of ['/_ping', '/containers/json', '/containers/neighbour/json', '/containers/neighbour-vm/json']) {
+          await took('api', async () => expect((await daemon.api('GET', path)).status).toBe(200))
         }
         largest = Math.max(largest, await memory())
         await sleep(20)
@@ -57,8 +78,9 @@ describe('hostile guests', () => {
     })()
     const neighbours = (async () => {
       do {
-        for (const name of ['neighbour', 'neighbour-vm']) expect(await ok('exec', name, 'echo', 'well')).toBe('well')
-        await sleep(500)
+        await took('exec in a container', () => execIn('neighbour'))
+        await took('exec in a VM', () => execIn('neighbour-vm'))
+        await sleep(200)
       } while (!over)
     })()
     try {
@@ -67,17 +89,22 @@ describe('hostile guests', () => {
       over = true
       await Promise.all([asked, neighbours])
     }
-    return { times: times.toSorted((a, b) => a - b), largest }
+    for (const kind of kinds) times[kind].sort((a, b) => a - b)
+    return { times, largest }
   }
+
+  const told = (times: Times, kind: keyof Times) => `${kind} ${at(times[kind], 0.5).toFixed(1)} / ${at(times[kind], 0.99).toFixed(1)} (${times[kind].length})`
 
   /** {@link probe}, with what must hold. */
   async function bearable(what: string, during: () => Promise<unknown>): Promise<void> {
     const { times, largest } = await probe(during)
-    const [median, p99] = [at(times, 0.5), at(times, 0.99)]
-    console.log(`hostile: ${what}: ${times.length} requests, median ${median.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet: ${quiet.median.toFixed(1)}, ${quiet.p99.toFixed(1)}); daemon at most ${Math.round(largest / 1e6)} MB (idle ${Math.round(idle / 1e6)})`)
-    expect(times.length).toBeGreaterThan(20)
-    expect(median, `${what}: median`).toBeLessThan(Math.max(10 * quiet.median, 100))
-    expect(p99, `${what}: p99`).toBeLessThan(Math.max(20 * quiet.p99, 1500))
+    figures.push(`${what}: ${kinds.map((kind) => told(times, kind)).join(', ')}; daemon at most ${Math.round(largest / 1e6)} MB`)
+    expect(times.api.length).toBeGreaterThan(20)
+    for (const kind of kinds) {
+      const [median, p99] = patience[kind]
+      expect(at(times[kind], 0.5), `${what}: ${kind}, median`).toBeLessThan(Math.max(10 * at(quiet[kind], 0.5), median))
+      expect(at(times[kind], 0.99), `${what}: ${kind}, p99`).toBeLessThan(Math.max(20 * at(quiet[kind], 0.99), p99))
+    }
     expect(largest - idle, `${what}: memory`).toBeLessThan(growth)
   }
 
@@ -88,11 +115,13 @@ describe('hostile guests', () => {
     await ok('run', '-d', '--name', 'neighbour', testImage, 'sleep', '100000')
     await ok('run', '-d', '--name', 'neighbour-vm', '--isolation=vm', testImage, 'sleep', '100000')
     const { times, largest } = await probe(() => sleep(4000))
-    quiet = { median: at(times, 0.5), p99: at(times, 0.99) }
+    quiet = times
     idle = largest
+    figures.push(`quiet: ${kinds.map((kind) => told(times, kind)).join(', ')}; daemon ${Math.round(largest / 1e6)} MB`)
   })
 
   afterAll(async () => {
+    console.log(`hostile guests, ${megabytes} MB, ms median / p99 (requests):\n${figures.join('\n')}`)
     await daemon.destroy()
     expect(await remaining(before)).toEqual([])
   })
@@ -112,7 +141,6 @@ describe('hostile guests', () => {
       await until('it tried', async () => (await ok('logs', 'garbage')).includes('tried') || !(await state('garbage')).Running)
       await sleep(8000)
       const now = await state('garbage')
-      console.log(`hostile: garbage: ${JSON.stringify(now)}\n${await ok('logs', 'garbage')}`)
       if (now.Running) expect(await ok('exec', 'garbage', 'echo', 'here')).toBe('here')
       else expect(now).toMatchObject({ Status: 'exited', ExitCode: 137 })
     })
@@ -141,23 +169,26 @@ describe('hostile guests', () => {
     }, 120_000 + megabytes * 2000)
   }
 
-  it('a client that attaches to the flood and does not read', async () => {
-    await bearable('deaf client', async () => {
-      await start('loud', 'sleep 3; yes 0123456789012345678901234567890123456789012345678901234567890', '--log-opt', 'max-size=1m', '--log-opt', 'max-file=2')
-      const sockets = await Promise.all([deaf('loud'), deaf('loud')])
-      await sleep(12_000)
-      expect(await state('loud')).toMatchObject({ Status: 'running', Running: true })
-      for (const socket of sockets) socket.destroy()
-      await ok('kill', 'loud')
-      expect(await ended('loud')).toMatchObject({ Status: 'exited', ExitCode: 137 })
+  for (const [name, options] of [['logged', ['--log-opt', 'max-size=1m', '--log-opt', 'max-file=2']], ['unlogged', ['--log-driver', 'none']]] as const) {
+    it(`clients that attach to the flood and do not read, ${name}`, async () => {
+      await bearable(`deaf clients, ${name}`, async () => {
+        await start('loud', 'sleep 2; yes 0123456789012345678901234567890123456789012345678901234567890', ...options)
+        const sockets = await Promise.all([deaf('loud'), deaf('loud')])
+        await sleep(8000)
+        expect(await state('loud')).toMatchObject({ Status: 'running', Running: true })
+        expect(await ok('exec', 'loud', 'echo', 'here')).toBe('here')
+        for (const socket of sockets) socket.destroy()
+        await ok('kill', 'loud')
+        expect(await ended('loud')).toMatchObject({ Status: 'exited', ExitCode: 137 })
+      })
+      await ok('rm', 'loud')
     })
-    await ok('rm', 'loud')
-  })
+  }
 
   it('a fork bomb', async () => {
     await bearable('fork bomb', async () => {
       await start('bomb', 'b() { b | b & b; }; b')
-      await sleep(10_000)
+      await sleep(6000)
       const now = await state('bomb')
       // Its guest's kernel may have had to kill its first process; both are true states.
       if (now.Running) expect(now.Status).toBe('running')
