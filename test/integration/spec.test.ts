@@ -9,7 +9,7 @@ describe('SPEC.md', () => {
   const spec = readSpec()
   let values: Values = {}
   beforeAll(async () => {
-    values = await measureSpec(5)
+    values = await measureSpec(4)
   }, 240_000)
 
   it('promises what is measured, and all of it', () => {

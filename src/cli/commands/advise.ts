@@ -121,11 +121,14 @@ async function writeChoices(path: string, file: ComposeFile, advice: readonly Ad
 async function factsOf({ client }: Context, path: string): Promise<{ facts: Facts; runtime: string }> {
   const info = await client.json<InfoLike & { DefaultRuntime?: string }>('GET', '/info')
   const facts = factsOfInfo(info)
+  const runtime = info.DefaultRuntime ?? ''
   try {
     const comparison = path === '' ? await lastComparison() : await readComparison(path)
-    return { facts: comparison ? withComparison(facts, comparison) : facts, runtime: info.DefaultRuntime ?? '' }
+    return { facts: comparison ? withComparison(facts, comparison) : facts, runtime }
   } catch (error) {
-    throw new CliError(`${path || storedPath()}: ${codeOf(error) === 'ENOENT' ? 'no such file or directory' : messageOf(error)}`, 1, { cause: error })
+    // Nobody asked for that one: an old file must not stand in the way.
+    if (path === '') return { facts: { ...facts, notes: [`${storedPath()} is left aside: ${messageOf(error)}`] }, runtime }
+    throw new CliError(`${path}: ${codeOf(error) === 'ENOENT' ? 'no such file or directory' : messageOf(error)}`, 1, { cause: error })
   }
 }
 

@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chown, lstat, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chown, lstat, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { busyboxRoot, dockerArchive } from '../../../src/cli/demo/archive.js'
 import { exec, sleep, TestDaemon, until } from '../../lib/daemon.js'
 import { onTerminal } from '../../lib/pty.js'
+import { comparison } from '../../unit/compare/fixture.js'
 
 const program = resolve(import.meta.dirname, '../../../bin/hull')
 const image = 'cli/busybox:1'
@@ -254,6 +255,15 @@ describe('hull advise', () => {
     await writeFile(path, refused)
     expect(await hull(['advise', path, '--write'])).toMatchObject({ code: 1, stderr: expect.stringMatching(/nothing written: services\.web is not a block of lines/) as string })
     expect(await readFile(path, 'utf8')).toBe(refused)
+  })
+  it('has the last comparison behind its reasons, and goes on without one that it cannot read', async () => {
+    const advise = async (stored: string) => {
+      await mkdir(join(scratch, 'hull'), { recursive: true })
+      await writeFile(join(scratch, 'hull/compare.json'), stored)
+      return exec(program, ['-H', daemon.host, 'advise', '--start-budget', '100ms', image], { env: { XDG_STATE_HOME: scratch } })
+    }
+    expect((await advise(JSON.stringify(comparison()))).stdout).toMatch(/--isolation=process\n {4}80 {2}\+ process {2}a VM takes 410 ms from create to exit, the budget is 100 ms \(hull compare debian, 2026-11-27, median of 7\)/)
+    expect(await advise('{}')).toMatchObject({ code: 0, stdout: expect.stringMatching(/compare\.json is left aside: not a comparison/) as string })
   })
   it.each<[string, string[], number, RegExp]>([
     ['no such file', ['nosuch.yaml'], 1, /open nosuch\.yaml: no such file or directory/],
