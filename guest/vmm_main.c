@@ -140,6 +140,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "hull-vmm: %s: %s\n", dir, strerror(errno));
     return 125;
   }
+  int inherited = 3; /* the first descriptor that is not QEMU's: they come in a row */
+  while (inherited < AGENT_FD && fcntl(inherited, F_GETFD) >= 0) inherited++;
   /* QEMU, which may be taken over, has our uid and sees our /proc: it gets no way into us by it. */
   prctl(PR_SET_DUMPABLE, 0);
   unlink("status");
@@ -167,8 +169,6 @@ int main(int argc, char **argv) {
   link_open(pair[0]);
   if (state != 0) {
     close(control[1]);
-    close((int)state); /* the state, and after it the memory: QEMU's alone */
-    close((int)state + 1);
     machine.state = RESTORING;
     qmp_open(control[0], (int)state);
   }
@@ -177,9 +177,9 @@ int main(int argc, char **argv) {
   if (server != 0) {
     /* QEMU's copy stays open across exec; ours need not, and shares its file description only. */
     watch_init(&file_server, fcntl((int)server, F_DUPFD_CLOEXEC, AGENT_FD + 1), file_server_ready);
-    close((int)server);
     watch_set(&file_server, EPOLLRDHUP);
   }
+  for (int fd = 3; fd < inherited; fd++) close(fd); /* tap, file server, a template's state and memory: QEMU's alone */
   stdio_open();
   if (!landlock_self()) {
     snprintf(message, sizeof message, "cannot set Landlock: %s", strerror(errno));
