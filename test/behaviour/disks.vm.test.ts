@@ -67,6 +67,14 @@ describe('disks of virtual machines', () => {
     await ok('rm', '-f', 'large')
   }, 120_000)
 
+  it('root of a privileged guest, which may believe the disk to be larger, gets nothing behind its end', async () => {
+    await ok('run', '-d', '--name', 'greedy', '--isolation=vm', '--privileged', '--storage-opt', 'size=64m', ...sh('mknod /disk b $(tr : " " < /sys/block/vdb/dev); exec sleep 100000'))
+    const at = (megabyte: number) => daemon.docker(['exec', 'greedy', 'sh', '-c', `dd if=/dev/zero of=/disk bs=1M count=1 seek=${megabyte} conv=fsync,notrunc`])
+    for (const megabyte of [64, 65, 1000, 2 ** 20 - 1, 2 ** 20]) expect((await at(megabyte)).code, `at ${megabyte} MiB`).toBe(1)
+    expect((await diskOf('greedy')).size).toBe(64 * 2 ** 20)
+    await ok('rm', '-f', 'greedy')
+  }, 120_000)
+
   it('a host without room: writes fail in the guest, which goes on; nothing stands still, and all that makes room works', async () => {
     // Everything of the containers, on a file system of its own: its size is the host's room.
     const place = join(daemon.dataRoot, 'containers')
