@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { isMap, isScalar, LineCounter, parseDocument, type Document, type YAMLMap } from 'yaml'
 import { z } from 'zod'
 import { messageOf } from '../base/errors.js'
-import { addMode, addMount, addSecurityOption, capabilityName, isShared, noNeeds } from './needs.js'
+import { addMode, addMount, addSecurityOption, capabilityName, isolationNow, isShared, noNeeds } from './needs.js'
 import { IO_PROFILES, TRUSTS, type Asked, type Needs, type Wall } from './types.js'
 
 /** No Compose file is larger; what is, costs memory for nothing. Bytes. */
@@ -66,6 +66,7 @@ function needsOf(name: string, of: Service, asked: Asked): Needs {
     trust: own.trust ?? asked.trust, kernel: own.kernel ?? asked.kernel, modules: own.modules ?? asked.modules, io: own.io ?? asked.io, startBudget: own.start_budget_ms ?? asked.startBudget,
     instances: Math.max(asked.instances, of.deploy?.replicas ?? of.scale ?? 1),
   })
+  needs.now = isolationNow(of.isolation)
   needs.privileged = of.privileged === true
   needs.capabilities = (of.cap_add ?? []).map(capabilityName)
   addMode(needs, '--pid', of.pid)

@@ -32,5 +32,5 @@ export function judge(needs: Needs, facts: Facts, list: readonly Rule[] = rules)
   const isolation = musts.size > 1 ? null : (reasons[0]?.for ?? 'process')
   const security = new Set(list.filter((rule) => rule.security === true).map((rule) => rule.id))
   const unheard = isolation === 'process' && musts.size > 0 ? reasons.filter((reason) => security.has(reason.rule)) : []
-  return { name: needs.name, isolation, reasons, warnings: warningsOf(needs, facts, isolation, unheard) }
+  return { name: needs.name, now: needs.now, isolation, reasons, warnings: warningsOf(needs, facts, isolation, unheard) }
 }

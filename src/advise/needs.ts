@@ -3,7 +3,7 @@ import type { Asked, Needs } from './types.js'
 /** The body of POST /containers/create or an answer of GET /containers/ID/json, as far as the rules look at it. */
 export interface ContainerLike {
   HostConfig?: {
-    Privileged?: boolean; CapAdd?: string[] | null; PidMode?: string; IpcMode?: string; UTSMode?: string; CgroupnsMode?: string; NetworkMode?: string; Runtime?: string
+    Isolation?: string; Privileged?: boolean; CapAdd?: string[] | null; PidMode?: string; IpcMode?: string; UTSMode?: string; CgroupnsMode?: string; NetworkMode?: string; Runtime?: string
     SecurityOpt?: string[] | null; Devices?: { PathOnHost: string }[] | null; DeviceCgroupRules?: string[] | null; Binds?: string[] | null
     Mounts?: { Type?: string; Source?: string; Target?: string; BindOptions?: { Propagation?: string } }[] | null; PortBindings?: Record<string, unknown> | null
   }
@@ -17,8 +17,14 @@ export const capabilityName = (name: string) => name.toUpperCase().replace(/^CAP
 
 /** A workload that asks for nothing. */
 export const noNeeds = (name: string, asked: Asked): Needs => ({
-  name, ...asked, privileged: false, capabilities: [], namespaces: [], devices: [], processOnly: [], binds: [], engineSockets: [], volumes: [], ports: 0, unread: [],
+  name, ...asked, now: '', privileged: false, capabilities: [], namespaces: [], devices: [], processOnly: [], binds: [], engineSockets: [], volumes: [], ports: 0, unread: [],
 })
+
+/** An isolation as it is written (engine/policy.ts); '' for the daemon's default, and for what is none. */
+export function isolationNow(text: string | null | undefined): string {
+  const word = (text ?? '').toLowerCase()
+  return word === 'hyperv' ? 'vm' : word === 'process' || word === 'vm' ? word : ''
+}
 
 /** Puts a mount where it belongs: a path is a bind mount, a name a volume. */
 export function addMount(needs: Needs, source: string): void {
@@ -47,6 +53,7 @@ export function addSecurityOption(needs: Needs, option: string): void {
 export function needsOfContainer(name: string, body: ContainerLike, asked: Asked, defaultRuntime = ''): Needs {
   const host = body.HostConfig ?? {}
   const needs = noNeeds(name, asked)
+  needs.now = isolationNow(host.Isolation)
   needs.privileged = host.Privileged === true
   needs.capabilities = (host.CapAdd ?? []).map(capabilityName)
   addMode(needs, '--pid', host.PidMode ?? '')

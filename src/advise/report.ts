@@ -8,8 +8,8 @@ const line = (reason: Reason, pick: string | null) => `  ${reason.must ? 'must' 
 /** Advice in lines for a terminal: the choice, then the reasons by weight ('+' speaks for the choice, '-' against it), then what to know besides; what concerns all, once and last. */
 export function formatAdvice(list: readonly Advice[]): string {
   const shared = list.length > 1 ? list[0]!.warnings.filter((warning) => list.every(({ warnings }) => warnings.includes(warning))) : []
-  const blocks = list.map(({ name, isolation, reasons, warnings }) => [
-    `${name}: ${isolation === null ? 'neither: what it needs excludes one another' : `--isolation=${isolation}`}`,
+  const blocks = list.map(({ name, now, isolation, reasons, warnings }) => [
+    `${name}: ${isolation === null ? 'neither: what it needs excludes one another' : `--isolation=${isolation}`}${now === '' || now === isolation ? '' : ` (now ${now})`}`,
     ...(reasons.length > 0 ? reasons.map((reason) => line(reason, isolation)) : ['        nothing speaks for a VM, and a container costs less']),
     ...warnings.filter((warning) => !shared.includes(warning)).map((warning) => `  note  ${warning}`),
   ])

@@ -25,6 +25,8 @@ export interface Asked {
 export interface Needs extends Asked {
   /** How it is called in the answer: a container, a service or an image. */
   name: string
+  /** What it has now: 'process', 'vm', or '' where nothing is said. */
+  now: string
   privileged: boolean
   /** Capabilities added to the default ones, without CAP_. */
   capabilities: string[]
@@ -100,6 +102,8 @@ export interface Rule {
 
 export interface Advice {
   name: string
+  /** What it has now; '': nothing said. */
+  now: string
   /** null: the needs exclude one another. */
   isolation: Wall | null
   /** By weight, greatest first: the first is the one that decided. */

@@ -71,6 +71,12 @@ describe('a Compose file', () => {
     expect(needsOf('privileged: true\ncap_add: [CAP_SYS_ADMIN, net_raw]\nscale: 7')).toMatchObject({ privileged: true, capabilities: ['SYS_ADMIN', 'NET_RAW'], instances: 7 })
     expect(needsOf('x-hull: { trust: team, kernel: 6.1, modules: true, io: disk, start_budget_ms: 200 }')).toMatchObject({ trust: 'team', kernel: '6.1', modules: true, io: 'disk', startBudget: 200 })
   })
+  it('says what the file says now, where that is something else', () => {
+    const file = read('services:\n  a: { image: x, isolation: HyperV }\n  b: { image: x, isolation: process }\n  c: { image: x, isolation: default }\n')
+    expect(file.services.map(({ needs }) => needs.now)).toEqual(['vm', 'process', ''])
+    const shown = formatAdvice(file.services.map(({ needs }) => judge(needs, factsOfInfo({}))))
+    expect(shown.match(/^\w.*isolation.*$/gm)).toEqual(['a: --isolation=process (now vm)', 'b: --isolation=process', 'c: --isolation=process'])
+  })
   it('a service whose network another one joins cannot be a VM', () => {
     const [web, side] = read('services:\n  web: { image: w }\n  side: { image: s, network_mode: "service:web" }\n').services
     expect(web!.needs.namespaces).toEqual(['side joins a namespace of it'])

@@ -21,7 +21,7 @@ export function ratioPlots(comparison: Comparison): Markup[] {
   })
   if (groups.length === 0) return []
   const ratios = groups.flatMap(({ bars }) => bars.map(({ ratio }) => ratio))
-  const x = scaleLog([Math.min(0.5, ...ratios) * 0.8, Math.max(2, ...ratios) * 1.2], [44, WIDTH - 44])
+  const x = scaleLog([Math.min(0.5, ...ratios) * 0.8, Math.max(1.25, ...ratios) * 1.1], [44, WIDTH - 44])
   const body: Markup[] = []
   let y = 0
   for (const { title, bars } of groups) {
