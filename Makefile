@@ -121,10 +121,10 @@ test-kvm: setup-test
 fuzz-api: setup-test
 	scripts/isolated npx --no-install tsx test/fuzz/main.ts $(or $(FUZZ_REQUESTS),20000) $(FUZZ_SEED)
 
-# make test has a taste of each (test/unit/vm/fuzz*.test.ts). A round of the unit tests is twelve mutated frames, and one client.
+# make test has a taste of each (test/unit/vm/fuzz*.test.ts). A round of the unit tests is twelve mutated frames, and one client that gets some ten.
 fuzz-guest: $(NPM_STAMP)
 	@$(MAKE) -C guest fuzz FUZZ_SECONDS=120 FUZZ_FRAMES=$(or $(FUZZ_FRAMES),1000000) FUZZ_SEED=$(FUZZ_SEED)
-	HULL_FUZZ_ROUNDS=$$(( $(or $(FUZZ_FRAMES),1000000) / 12 + 1 )) $(if $(FUZZ_SEED),HULL_FUZZ_SEED=$(FUZZ_SEED)) npx --no-install vitest run --project unit --testTimeout 3600000 test/unit/vm/fuzz.test.ts test/unit/vm/fuzz-client.test.ts
+	HULL_FUZZ_ROUNDS=$$(( $(or $(FUZZ_FRAMES),1000000) / 10 + 1 )) $(if $(FUZZ_SEED),HULL_FUZZ_SEED=$(FUZZ_SEED)) npx --no-install vitest run --project unit --testTimeout 3600000 test/unit/vm/fuzz.test.ts test/unit/vm/fuzz-client.test.ts
 
 # make test has it with 100 MB.
 hostile: setup-test

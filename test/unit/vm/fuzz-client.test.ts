@@ -15,6 +15,7 @@ const numbers = ['0', '1', '255', '256', '-1', '', 'x', '2147483648', '999999999
 const types = [FrameType.STARTED, FrameType.FAILED, FrameType.STDOUT, FrameType.STDOUT, FrameType.STDERR, FrameType.EXIT, FrameType.REPLY, FrameType.WINDOW, FrameType.HELLO]
 
 /** What a supervisor that a guest has taken over may send: frames that mostly make sense, some of them changed. */
+let made = 0
 function hostileBytes(random: Random): Buffer {
   const frames: Buffer[] = random.one(4) ? [] : [encodeFrame(FrameType.STARTED, 0, encodeText([['pid', random.pick(numbers.slice(0, 3))]]))]
   for (let n = random.below(20); n > 0; n--) {
@@ -26,6 +27,7 @@ function hostileBytes(random: Random): Buffer {
     if (random.one(25)) frame[random.below(Math.min(frame.length, HEADER_SIZE + 20))] = random.below(256)
     frames.push(random.one(40) ? frame.subarray(0, random.below(frame.length)) : frame)
   }
+  made += frames.length
   return Buffer.concat(frames)
 }
 
@@ -80,6 +82,7 @@ it(`a client settles whatever the supervisor sends, and nothing of it comes out 
         expect(['ProtocolError', 'StartFailure', 'LinkClosed', 'Error'], `round ${round}: ${String(outcome.reason)}`).toContain((outcome.reason as Error).name)
       }
     }
+    console.log(`client: ${made} frames in ${rounds} connections, ${outcomes.fulfilled} answers, ${outcomes.rejected} errors`)
     expect(stray).toEqual([])
     // A fuzzer that only ever breaks the link tests nothing.
     expect(outcomes.fulfilled).toBeGreaterThan(rounds / 20)
