@@ -71,7 +71,11 @@ static void become_qemu(char *const args[], int link, int qmp, int output) {
   int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null < 0) _exit(125);
   hand_down(link, AGENT_FD);
-  if (qmp >= 0) hand_down(qmp, QMP_FD);
+  if (qmp >= 0) {
+    hand_down(qmp, QMP_FD);
+    /* A clone's RAM is a file's, which has small pages anyhow: what large ones are left for (translated code, heap) they only make larger. */
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  }
   dup2(null, 0);
   dup2(output, 1);
   dup2(output, 2);
