@@ -19,6 +19,7 @@ export const commands: Record<string, Entry> = {
   images: { summary: 'List images', load: async () => (await lists()).imagesDefinition },
   explain: { summary: 'Show what really surrounds a running workload', load: async () => (await import('./commands/explain.js')).explainDefinition },
   advise: { summary: 'Say which isolation fits a workload on this host, and why', load: async () => (await import('./commands/advise.js')).adviseDefinition },
+  compare: { summary: 'Show a measured comparison of container and VM, or the difference of two', load: async () => (await import('./commands/compare.js')).compareDefinition },
   doctor: { summary: 'Check what this machine needs to run containers and VMs', load: async () => (await import('./commands/doctor.js')).doctorDefinition },
   daemon: { summary: 'Run the daemon in the foreground', load: () => Promise.reject(new Error('main hands the daemon its arguments unparsed')) },
   version: { summary: 'Show the Hull version information', load: async () => (await system()).versionDefinition },

@@ -37,9 +37,9 @@ function help(): string {
 One OCI image, two walls: containers and virtual machines
 
 Common Commands:
-${lines(0, 11)}
+${lines(0, 12)}
 Commands:
-${lines(11)}
+${lines(12)}
 Global Options:
   -D, --debug           Print the stack of an unexpected error
   -H, --host string     Daemon socket to connect to (default "${DEFAULT_HOST}", or HULL_HOST)
