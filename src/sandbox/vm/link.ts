@@ -38,7 +38,8 @@ export async function connectSocket(path: string, uid: number | undefined): Prom
     return await new Promise<Socket>((resolve, reject) => {
       const socket = createConnection({ path: `/proc/self/fd/${fd}`, allowHalfOpen: true })
       const fail = (error: Error) => {
-        const gone = codeOf(error) === 'ECONNREFUSED' || codeOf(error) === 'ENOENT'
+        // ECONNRESET: it ended before it had accepted us.
+        const gone = ['ECONNREFUSED', 'ECONNRESET', 'ENOENT'].includes(codeOf(error) ?? '')
         reject(gone ? new LinkClosed(`nobody listens on ${path}`, { cause: error }) : error)
       }
       socket.once('error', fail)
