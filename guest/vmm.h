@@ -96,6 +96,8 @@ void qemu_kill(void);
 /* ---- vmm_landlock.c ---- */
 /* Landlock's ABI in this kernel; 0: none; -1 (errno): it cannot be told. */
 int landlock_version(void);
+/* `--landlock 0`: for a hull-vmm without a jail round it, whose QEMU has the host's files. Before anything else of this. */
+void landlock_leave_out(void);
 /* In QEMU's process, before it is QEMU: nothing but the files that this QEMU opens, no TCP, no signals or abstract sockets outside. True where there is no Landlock. */
 bool landlock_qemu(char *const args[]);
 /* In our own, once QEMU is started and ctl.sock listens: nothing but the files of the working directory. True where there is no Landlock. */

@@ -120,22 +120,24 @@ static void file_server_ready(struct watch *w, uint32_t events) {
 }
 
 static int usage(void) {
-  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] [--ahead 1] -- QEMU ARGUMENTS...\n", stderr);
+  fputs("usage: hull-vmm --dir DIR [--boot-timeout SECONDS] [--file-server FD] [--restore FD] [--ahead 1] [--landlock 0] -- QEMU ARGUMENTS...\n", stderr);
   return 125;
 }
 
 int main(int argc, char **argv) {
   const char *dir = NULL;
-  uint64_t seconds = 60, server = 0, state = 0, ahead = 0;
+  uint64_t seconds = 60, server = 0, state = 0, ahead = 0, landlock = 1;
   int at = 1;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
     if (strcmp(argv[at], "--dir") == 0) dir = argv[at + 1];
     else if (strcmp(argv[at], "--file-server") == 0 && parse_number(argv[at + 1], AGENT_FD - 1, &server)) continue;
     else if (strcmp(argv[at], "--restore") == 0 && parse_number(argv[at + 1], AGENT_FD - 2, &state)) continue;
     else if (strcmp(argv[at], "--ahead") == 0 && parse_number(argv[at + 1], 1, &ahead)) continue;
+    else if (strcmp(argv[at], "--landlock") == 0 && parse_number(argv[at + 1], 1, &landlock)) continue;
     else if (strcmp(argv[at], "--boot-timeout") != 0 || !parse_number(argv[at + 1], 86400, &seconds)) return usage();
   }
   if (dir == NULL || at + 1 >= argc || strcmp(argv[at], "--") != 0) return usage();
+  if (landlock == 0) landlock_leave_out();
   if (chdir(dir) < 0) {
     fprintf(stderr, "hull-vmm: %s: %s\n", dir, strerror(errno));
     return 125;

@@ -132,7 +132,7 @@ export class Machine {
       '-drive', `file=${disk},if=none,id=d1,format=raw,cache=unsafe`, '-device', 'virtio-blk-pci,drive=d1',
       ...(options.qemu ?? []),
       '-kernel', join(built, 'vmlinux'), '-initrd', join(built, 'initrd.cpio'), '-append', kernelLine]
-    this.process = spawn(join(built, 'hull-vmm'), ['--dir', dir, '--boot-timeout', String(options.bootTimeout ?? 60), ...(options.ahead ? ['--ahead', '1'] : []), '--', ...qemu],
+    this.process = spawn(join(built, 'hull-vmm'), ['--dir', dir, '--landlock', '0', '--boot-timeout', String(options.bootTimeout ?? 60), ...(options.ahead ? ['--ahead', '1'] : []), '--', ...qemu],
       { stdio: [options.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'] })
     this.process.stdin?.on('error', () => {})
     this.process.stdout!.on('data', (data: Buffer) => this.out.push(data))
