@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { exec, sleep, until } from '../test/lib/daemon.js'
@@ -30,6 +31,8 @@ async function onPath(name: string): Promise<string | undefined> {
 /** A directory with an own dockerd and hulld, and podman with an own root; {@link stop} takes it all away. */
 export class Bench {
   readonly engines: Engine[] = []
+  /** Hull whose VMs are made ahead, a daemon of its own: for the part that knows how to wait for them. */
+  pooled: Engine | undefined
   #children: ChildProcess[] = []
   #registry = ''
   /** 'hull' where the isolation does not matter. */
@@ -73,15 +76,22 @@ export class Bench {
     }, 60_000)
   }
 
-  get #hullFlags(): string[] {
-    return ['--data-root', join(this.directory, 'hull'), '--exec-root', join(this.directory, 'hr')]
+  #hullFlags(name: 'hull' | 'pool'): string[] {
+    return ['--data-root', join(this.directory, name), '--exec-root', join(this.directory, `${name}-r`)]
+  }
+
+  /** A hulld that answers: its environment and version. */
+  async #hulld(name: 'hull' | 'pool', pool: number): Promise<{ env: NodeJS.ProcessEnv; version: string }> {
+    const host = `unix://${join(this.directory, `${name}.sock`)}`
+    this.#spawn(join(repository, 'bin/hull'), ['daemon', '-H', host, ...this.#hullFlags(name), '--pidfile', join(this.directory, `${name}.pid`), '--vm-pool', String(pool)], `${name}d.log`)
+    const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
+    return { env, version: await this.#ready(env, 'hulld') }
   }
 
   async #hull(): Promise<void> {
-    const host = `unix://${join(this.directory, 'hull.sock')}`
-    this.#spawn(join(repository, 'bin/hull'), ['daemon', '-H', host, ...this.#hullFlags], 'hulld.log')
-    const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
-    const version = await this.#ready(env, 'hulld')
+    const { env, version } = await this.#hulld('hull', 0)
+    const pooled = await this.#hulld('pool', 1)
+    this.pooled = { name: 'hull vm, made ahead', ...pooled, cli: ['docker'], runFlags: ['--isolation=vm'], helpers: /^$/, pullFlags: [] }
     for (const isolation of ['process', 'vm']) {
       const engine: Engine = { name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(conmon|hull-vmm|qemu-system.*)$/, pullFlags: [] }
       this.engines.push(engine)
@@ -119,6 +129,21 @@ export class Bench {
     })
   }
 
+  /** Waits until a machine waits for the pooled engine's next start. */
+  async poolFilled(): Promise<void> {
+    const socketPath = this.pooled!.env['DOCKER_HOST']!.replace('unix://', '')
+    await until('a virtual machine waits', async () => {
+      const text = await new Promise<string>((resolve, reject) => {
+        const call = get({ socketPath, path: '/metrics' }, (answer) => {
+          const chunks: Buffer[] = []
+          answer.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString())).on('error', reject)
+        })
+        call.on('error', reject)
+      })
+      return /^hull_vm_pool_machines [1-9]/m.test(text)
+    }, 30_000)
+  }
+
   /** Runs one command of an engine; throws when it fails. Milliseconds of wall time. */
   async time(engine: Engine, words: string[]): Promise<number> {
     const [file = '', ...before] = engine.cli
@@ -150,7 +175,7 @@ export class Bench {
       await Promise.race([gone, sleep(20_000)])
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
     }
-    if (existsSync(join(repository, 'bin/hull'))) await exec(join(repository, 'bin/hull'), ['daemon', ...this.#hullFlags, '--cleanup'])
+    if (existsSync(join(repository, 'bin/hull'))) for (const name of ['hull', 'pool'] as const) await exec(join(repository, 'bin/hull'), ['daemon', ...this.#hullFlags(name), '--cleanup'])
     // Mounts that an engine left below (podman's root, dockerd's overlay) go before the files do.
     const mounts = (await exec('sh', ['-c', `grep -o ' ${this.directory}[^ ]*' /proc/self/mounts | sort -r`])).stdout.trim().split('\n')
     for (const mount of mounts) if (mount.trim()) await exec('umount', ['-l', mount.trim()])

@@ -36,7 +36,7 @@ async function loadSmallImage(bench: Bench): Promise<void> {
   if (compiled.code !== 0) throw new Error(compiled.stderr)
   const archive = join(bench.directory, 'small.tar')
   await dockerArchive(root, image, archive)
-  for (const engine of bench.daemons) await bench.time(engine, ['load', '-q', '-i', archive])
+  for (const engine of [...bench.daemons, ...(bench.pooled ? [bench.pooled] : [])]) await bench.time(engine, ['load', '-q', '-i', archive])
 }
 
 /** Leaves out an engine that cannot run anything on this machine, and says why. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { badRequest } from '../../base/errors.js'
 import type { Supervised } from '../../oci/conmon.js'
 import type { WorkloadSpec } from '../types.js'
 import type { Member } from './pool.js'
@@ -11,12 +12,22 @@ export interface Ahead extends Member {
   readonly supervised: Supervised
 }
 
+/** Annotation: how the machine has to come to life: 'boot', or 'template': not from the pool. Whoever compares them needs it. */
+const START = 'org.hull.vm.start'
+
+/** What {@link START} says. 400 for what it must not. */
+export function wantedStart({ annotations }: Pick<WorkloadSpec, 'annotations'>): 'boot' | 'template' | undefined {
+  const value = annotations?.[START]
+  if (value === undefined || value === 'boot' || value === 'template') return value
+  throw badRequest(`annotation ${START}=${value}: want boot or template`)
+}
+
 /**
  * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, disk, size and limits, network card, what conmon was told of stdin and log. What
- * the guest is told with CONFIG and RUN (names, addresses, command, environment, user, capabilities, …) is not in it. '' for a container whose machine cannot be made ahead: one with mounts.
+ * the guest is told with CONFIG and RUN (names, addresses, command, environment, user, capabilities, …) is not in it. '' for a container whose machine cannot be made ahead: one with mounts, or that is not to be.
  */
 export function poolKey(spec: WorkloadSpec, bridged: boolean, jailRoot: string): string {
-  if (spec.mounts.some((mount) => mount.type !== 'tmpfs')) return ''
+  if (spec.mounts.some((mount) => mount.type !== 'tmpfs') || wantedStart(spec)) return ''
   const { chainId, layers, diskBytes, resources, openStdin, stdinOnce, process, logPath, logLimits, cgroupParent } = spec
   return JSON.stringify([jailRoot, chainId, layers, diskBytes, resources, bridged, openStdin, stdinOnce, process.tty, logPath !== '', logLimits, cgroupParent])
 }

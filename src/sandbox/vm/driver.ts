@@ -24,7 +24,7 @@ import { findFileServer, type FileServerParts } from './fileserver-parts.js'
 import { configFrames, holdFrames, rehearseFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
-import { aheadOf, memoryIsShort, poolKey, type Ahead } from './ahead.js'
+import { aheadOf, memoryIsShort, poolKey, wantedStart, type Ahead } from './ahead.js'
 import { WarmPool } from './pool.js'
 import { PLACEHOLDER_MAC } from './qemu.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
@@ -185,6 +185,7 @@ export class VmDriver implements SandboxDriver {
     if (spec.seccomp !== '' && spec.seccomp !== 'default' && spec.seccomp !== 'unconfined') {
       throw badRequest('isolation vm: a custom seccomp profile is not applied inside a virtual machine; leave it out or use --isolation process')
     }
+    wantedStart(spec)
     capabilitiesFor(spec, spec.privileged)
     sizeVm(spec.resources, 'tcg', availableParallelism())
     await cgroupOf(this.cgroupPath(spec)).catch((error: unknown) => {
@@ -284,7 +285,8 @@ export class VmDriver implements SandboxDriver {
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     const made = (await this.launch(spec, tapFd, run))!
     this.starts[made.record.start ?? 'boot']++
-    if (this.pool.enabled && made.poolable) this.pool.used(poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot), spec)
+    const key = this.pool.enabled && made.poolable ? poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot) : ''
+    if (key !== '') this.pool.used(key, spec)
     return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
   }
 
@@ -311,7 +313,7 @@ export class VmDriver implements SandboxDriver {
         : { 'config.frames': configFrames(spec, size.guestMemory, sockets), 'run.frames': run }
       const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
-      if (!parts && !this.options.console) template = await this.templates.take(shape, vmParts, jailRoot)
+      if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, vmParts, jailRoot)
       if (ahead && !template) {
         await this.forget(spec, uid, undefined)
         return undefined

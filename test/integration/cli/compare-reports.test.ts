@@ -36,13 +36,13 @@ describe('hull compare, of what was measured', () => {
   it('shows what changed between two', async () => {
     const said = await compare('--diff', file, other)
     expect(said.stdout).toMatch(/^A {2}\S+a\.json[\s\S]*! kernel: 6\.18\.44 → 7\.0[\s\S]*0 of 41 changed/)
-    expect(JSON.parse((await compare('--diff', file, other, '--format', 'json')).stdout)).toHaveLength(41)
+    expect(JSON.parse((await compare('--format', 'json', '--diff', file, other)).stdout)).toHaveLength(41)
   })
   it.each<[string, () => string[], number, RegExp]>([
     ['no such file', () => ['--show', '/nosuch.json'], 1, /\/nosuch\.json: no such file or directory/],
     ['what is none', () => ['--diff', file, '/etc/hostname'], 1, /\/etc\/hostname: not JSON/],
     ['one file', () => ['--diff', file], 125, /--diff wants two files/],
-    ['a page of two', () => ['--diff', file, other, '--html', 'x'], 125, /--html is for one/],
+    ['a page of two', () => ['--html', 'x', '--diff', file, other], 125, /--html is for one/],
     ['a page where none can be', () => ['--show', file, '--html', '/nosuch/page.html'], 1, /open \/nosuch\/page\.html: /],
     ['another format', () => ['--show', file, '--format', 'xml'], 125, /must be table or json/],
   ])('%s', async (_name, args, code, why) => {

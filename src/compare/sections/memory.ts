@@ -1,0 +1,164 @@
+import type { CompareContext, Way } from '../context.js'
+import { familyOf, memAvailable, meminfo, processes, pssOf } from '../host.js'
+import { readFile } from 'node:fs/promises'
+import { measured, slope } from '../statistics.js'
+import type { DensityCurve, DensitySection, Figure, MemoryParts, MemorySection, Missing } from '../types.js'
+import { bodyOf } from './start.js'
+
+/** Idle instances whose memory is looked at. */
+const INSTANCES = 6
+/** … that are started even when the time is over: without them there is no figure. */
+const LEAST = 3
+/** ms that the last one gets to come to rest. */
+const REST = 2000
+/** Part of the host's memory that stays free whatever is asked for. */
+const RESERVE = 0.15
+
+/** An instance that does nothing for as long as it is looked at. */
+const idle = (context: CompareContext, way: Way) => bodyOf(context, way, context.workload.behaviour === 'exits' ? { Entrypoint: ['sleep'], Cmd: ['100000'] } : {})
+
+async function startIdle(context: CompareContext, way: Way): Promise<{ id: string; startMs: number }> {
+  const begun = performance.now()
+  const id = await context.instances.create(idle(context, way))
+  await context.client.call('POST', `/containers/${id}/start`)
+  return { id, startMs: performance.now() - begun }
+}
+
+const rest = () => new Promise((resolve) => setTimeout(resolve, REST))
+
+/** performance.now() up to which the way of this index may take: what is left is shared by those that are left. */
+const shareOf = ({ deadline, ways }: CompareContext, index: number) => performance.now() + Math.max(0, deadline - performance.now()) / (ways.length - index)
+
+/** Where the memory of these instances is, of one. */
+async function partsOf(context: CompareContext, ids: readonly string[]): Promise<MemoryParts | Missing> {
+  const all = await processes()
+  const sum = { workload: 0, guestKernel: 0, vmm: 0, supervisor: 0 }
+  for (const id of ids) {
+    const family = familyOf(id, all)
+    if (family.length === 0) return { missing: 'the processes of an instance cannot be seen from here' }
+    for (const { pid, name } of family) {
+      const pss = await pssOf(pid)
+      if (pss === undefined) return { missing: 'its memory may be read by root only' }
+      if (name === 'conmon' || name === 'hull-vmm') sum.supervisor += pss
+      else if (!name.startsWith('qemu')) sum.workload += pss
+      else {
+        const stats = await context.client.json<{ memory_stats?: { usage?: number; stats?: Record<string, number> } }>('GET', `/containers/${id}/stats`, { query: { stream: 0, 'one-shot': true }, signal: context.signal })
+        const guest = await guestMemory(pid)
+        const workload = Math.min(guest, stats.memory_stats?.usage ?? 0)
+        sum.workload += workload
+        sum.guestKernel += guest - workload
+        sum.vmm += pss - guest
+      }
+    }
+  }
+  const each = (bytes: number) => Math.round(bytes / ids.length)
+  return { workload: each(sum.workload), guestKernel: each(sum.guestKernel), vmm: each(sum.vmm), supervisor: each(sum.supervisor) }
+}
+
+/** PSS of a QEMU's guest RAM: its one mapping of a memory file, or the largest anonymous one; bytes. */
+async function guestMemory(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => '')
+  let file = 0
+  let largest = { size: 0, pss: 0 }
+  for (const part of text.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+    const number = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(part)?.[1] ?? 0) * 1024
+    const [head = ''] = part.split('\n', 1)
+    if (/\/memfd:|\/dev\/shm\//.test(head)) file += number('Pss')
+    else if (/^\S+ rw-p \S+ 00:00 0\s*$/.test(head) && number('Size') > largest.size) largest = { size: number('Size'), pss: number('Pss') }
+  }
+  return file > 0 ? file : largest.pss
+}
+
+export async function memorySection(context: CompareContext): Promise<MemorySection> {
+  const begun = performance.now()
+  const parts: MemorySection['parts'] = {}
+  const slopes: Figure['results'] = {}
+  for (const [index, way] of context.ways.entries()) {
+    const deadline = shareOf(context, index)
+    const ids: string[] = []
+    try {
+      // The first one brings what all share: it is not counted.
+      ids.push((await startIdle(context, way)).id)
+      await rest()
+      const available = [await memAvailable()]
+      for (let n = 1; n <= INSTANCES; n += 1) {
+        context.signal.throwIfAborted()
+        if (n > LEAST && performance.now() > deadline) break
+        context.progress(`memory: ${way.title}, instance ${n}`)
+        ids.push((await startIdle(context, way)).id)
+        await new Promise((resolve) => setTimeout(resolve, REST / 4))
+        available.push(await memAvailable())
+      }
+      await rest()
+      const rows = available.slice(1).map((value, index) => available[index]! - value)
+      slopes[way.name] = { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: -slope(available) }
+      parts[way.name] = await partsOf(context, ids.slice(1))
+    } catch (error) {
+      context.signal.throwIfAborted()
+      const missing = error instanceof Error ? error.message : String(error)
+      parts[way.name] = { missing }
+      slopes[way.name] = { missing }
+    } finally {
+      await Promise.all(ids.map((id) => context.instances.remove(id)))
+    }
+  }
+  return {
+    parts, seconds: (performance.now() - begun) / 1000,
+    figures: [{ id: 'memory-slope', title: 'memory of the host that one more idle instance takes', unit: 'bytes', better: 'less', results: slopes }],
+    notes: [
+      `The slope is that of MemAvailable over up to ${INSTANCES} instances after a first one (least squares); its rows are the single steps, and on a busy machine they scatter. The parts are PSS.`,
+      'What a guest freed is not looked at.',
+    ],
+  }
+}
+
+async function curve(context: CompareContext, way: Way): Promise<DensityCurve | Missing> {
+  const ids: string[] = []
+  const steps: DensityCurve['steps'] = []
+  let stopped: string | undefined
+  try {
+    const total = await meminfo('MemTotal')
+    const first = await memAvailable()
+    for (let index = 1; index <= context.density; index += 1) {
+      context.signal.throwIfAborted()
+      context.progress(`density: ${way.title}, instance ${index}`)
+      if (index > LEAST && performance.now() > context.deadline) {
+        stopped = 'the time was over'
+        break
+      }
+      if ((await meminfo('MemAvailable')) < total * RESERVE) {
+        stopped = 'the rest of the memory is the host\'s'
+        break
+      }
+      try {
+        const { id, startMs } = await startIdle(context, way)
+        ids.push(id)
+        steps.push({ index, startMs, available: await meminfo('MemAvailable') })
+      } catch (error) {
+        context.signal.throwIfAborted()
+        stopped = error instanceof Error ? error.message : String(error)
+        break
+      }
+    }
+    if (steps.length < 2) return { missing: stopped ?? 'two instances are needed' }
+    await rest()
+    const running = await context.client.json<{ Id: string }[]>('GET', '/containers/json')
+    const last = await memAvailable()
+    steps.at(-1)!.available = last
+    const bytesEach = Math.max(1, -slope([first, ...steps.map(({ available }) => available)]))
+    return {
+      steps, bytesEach, predicted: first / bytesEach, started: ids.length, alive: running.filter(({ Id }) => ids.includes(Id)).length, ...(stopped === undefined ? {} : { stopped }),
+      command: `for i in $(seq ${context.density}); do ${context.commandOf(way, '-d')}; grep MemAvailable /proc/meminfo; done`,
+    }
+  } finally {
+    for (let n = 0; n < ids.length; n += 8) await Promise.all(ids.slice(n, n + 8).map((id) => context.instances.remove(id)))
+  }
+}
+
+export async function densitySection(context: CompareContext): Promise<DensitySection> {
+  const begun = performance.now()
+  const [total, available] = [await meminfo('MemTotal'), await memAvailable()]
+  const curves: DensitySection['curves'] = {}
+  for (const [index, way] of context.ways.entries()) curves[way.name] = await curve({ ...context, deadline: shareOf(context, index) }, way)
+  return { asked: context.density, total, available, curves, notes: ['`predicted` is what was available before the first, by what one more takes. Really started is what `started` says, and no more.'], seconds: (performance.now() - begun) / 1000 }
+}

@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { parseComparison } from '../../../src/compare/schema.js'
+import { lastComparison } from '../../../src/compare/stored.js'
+import { isMissing, type Comparison, type Result } from '../../../src/compare/types.js'
+import { exec, TestDaemon, until, type Said } from '../../lib/daemon.js'
+import { buildTestImage, testImage } from '../../lib/image.js'
+
+// The measuring of `hull compare`; what reports make of it: compare-reports.test.ts.
+
+const program = new URL('../../../bin/hull', import.meta.url).pathname
+let daemon: TestDaemon
+let state: string
+
+beforeAll(async () => {
+  state = await mkdtemp(join(tmpdir(), 'hull-state-'))
+  daemon = await TestDaemon.start()
+  await buildTestImage(daemon)
+}, 60_000)
+afterAll(async () => {
+  await daemon.destroy()
+  await rm(state, { recursive: true, force: true })
+})
+
+const compare = (...args: string[]): Promise<Said> => exec(program, ['-H', daemon.host, 'compare', ...args], { env: { XDG_STATE_HOME: state }, timeoutMs: 240_000 })
+const value = (result: Result | undefined): number => (result && !isMissing(result) ? result.median : NaN)
+const figure = (comparison: Comparison, section: 'start' | 'memory' | 'portability', id: string) => comparison.sections[section]?.figures.find((one) => one.id === id)?.results ?? {}
+
+it('measures an image both ways, says how, keeps it for hull advise, and leaves nothing', async () => {
+  const said = await compare('--isolation', 'process,process-userns,vm', '--density', '3', '--time', '20', '--format', 'json', testImage, 'sh', '-c', 'echo out; exit 3')
+  expect(said.stderr).toBe('')
+  const comparison = parseComparison(said.stdout)
+  expect(comparison.workload).toEqual({ command: ['sh', '-c', 'echo out; exit 3'], port: null, behaviour: 'exits', exitCode: 3, prints: true })
+  expect(comparison.isolations.map((one) => [one.name, one.available])).toEqual([['process', true], ['process-userns', false], ['vm', true]])
+  for (const way of ['process', 'vm'] as const) {
+    const total = figure(comparison, 'start', 'start-total')[way]
+    const output = value(figure(comparison, 'start', 'start-output')[way])
+    expect(total).toMatchObject({ command: expect.stringMatching(`^time docker run --rm --isolation=${way} `) as string })
+    expect(value(figure(comparison, 'start', 'start-create')[way])).toBeLessThan(output)
+    expect(output).toBeLessThan(value(total))
+    expect(comparison.sections.density?.curves[way]).toMatchObject({ started: 3, alive: 3 })
+    const parts = comparison.sections.memory!.parts[way]!
+    expect(isMissing(parts)).toBe(false)
+    if (!isMissing(parts)) {
+      expect(parts.supervisor).toBeGreaterThan(1e5)
+      expect(parts.vmm > 0 && parts.guestKernel > 0).toBe(way === 'vm')
+    }
+    expect(value(figure(comparison, 'portability', 'image-archive')[way])).toBeGreaterThan(1e6)
+  }
+  expect(await daemon.ok('ps', '-aq')).toBe('')
+  expect(await lastComparison(join(state, 'hull/compare.json'))).toEqual(comparison)
+}, 240_000)
+
+it('a VM that is to boot boots', async () => {
+  const id = await daemon.ok('run', '-d', '--isolation=vm', '--annotation', 'org.hull.vm.start=boot', testImage, 'sleep', '1000')
+  expect((await daemon.hull(['explain', id])).stdout).toMatch(/start +booted/)
+  await daemon.ok('rm', '-f', id)
+  expect((await daemon.docker(['create', '--isolation=vm', '--annotation', 'org.hull.vm.start=never', testImage])).stderr).toContain('annotation org.hull.vm.start=never: want boot or template')
+}, 60_000)
+
+it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next comparison finds it', async (signal) => {
+  const child = spawn(program, ['-H', daemon.host, 'compare', '--isolation', 'process', '--sections', 'density', '--density', '500', testImage, 'true'], { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: state } })
+  const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  await until('some run', async () => (await daemon.ok('ps', '-q')).split('\n').length > 3)
+  child.kill(signal)
+  expect(await code).toBe(signal === 'SIGINT' ? 130 : null)
+  if (signal === 'SIGKILL') {
+    expect(await daemon.ok('ps', '-aq')).not.toBe('')
+    expect((await compare('--isolation', 'process', '--sections', 'portability', testImage, 'true')).code).toBe(0)
+  }
+  expect(await daemon.ok('ps', '-aq')).toBe('')
+}, 120_000)
+
+it.each<[string, string[], number, RegExp]>([
+  ['no such image', ['nosuch:1'], 1, /No such image: nosuch:1/],
+  ['an isolation that is none', ['--isolation', 'jar', testImage], 125, /want some of process/],
+  ['nothing to measure', ['--isolation', 'runsc', testImage], 1, /nothing to compare: runsc: the daemon has no runtime runsc/],
+  ['no image', [], 125, /want an IMAGE/],
+  ['a density of one', ['--density', '1', testImage], 125, /want 2 to/],
+])('%s', async (_name, args, code, why) => {
+  const said = await compare(...args)
+  expect(said.stderr).toMatch(why)
+  expect(said.code).toBe(code)
+})
