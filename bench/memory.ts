@@ -1,11 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
 
-/** MemAvailable of the host in KiB (proc(5)). */
-export async function memAvailable(): Promise<number> {
-  const match = /^MemAvailable:\s+(\d+)/m.exec(await readFile('/proc/meminfo', 'utf8'))
-  return Number(match?.[1])
-}
-
 /** Proportional set size of all processes whose program's name matches, in KiB, and how many there are. Unlike RSS it counts shared pages once. */
 export async function pssOf(names: RegExp): Promise<{ kib: number; processes: number }> {
   let kib = 0

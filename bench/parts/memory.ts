@@ -1,5 +1,6 @@
 import { sleep } from '../../test/lib/daemon.js'
-import { memAvailable, pssOf } from '../memory.js'
+import { meminfo } from '../../src/compare/host.js'
+import { pssOf } from '../memory.js'
 import type { Part } from './part.js'
 
 /** Idle containers of each engine; of VMs, whose figures are hundreds of times larger, fewer. */
@@ -15,10 +16,10 @@ export const memory: Part = async ({ bench, image, limitMs }) => {
       continue
     }
     const names = Array.from({ length: engine.name === 'hull vm' ? idleVms : idle }, (_, index) => `idle-${engine.name.replace(' ', '-')}-${index}`)
-    const [before, ownBefore] = [await memAvailable(), await pssOf(engine.helpers)]
+    const [before, ownBefore] = [await meminfo('MemAvailable') / 1024, await pssOf(engine.helpers)]
     for (const name of names) await bench.time(engine, ['run', '-d', '--name', name, ...engine.runFlags, image, 'sleep', '100000'])
     await sleep(2000)
-    const [own, after] = [await pssOf(engine.helpers), await memAvailable()]
+    const [own, after] = [await pssOf(engine.helpers), await meminfo('MemAvailable') / 1024]
     const each = (kib: number) => (kib / 1024 / names.length).toFixed(2)
     rows.push(`| ${engine.name} | ${names.length} | ${each(own.kib - ownBefore.kib)} | ${each(before - after)} |`)
     await bench.time(engine, ['rm', '-f', ...names])

@@ -1,4 +1,5 @@
 import { release } from 'node:os'
+import { shellWord } from '../base/shell.js'
 import type { Client } from '../cli/client.js'
 import type { CompareContext, Way } from './context.js'
 import { hostFacts } from './host.js'
@@ -112,9 +113,6 @@ async function untilCloned(context: CompareContext, way: Way): Promise<void> {
   }
 }
 
-/** Words for a POSIX shell. */
-const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'`)
-
 /** Measures. Rejects with the signal's reason when it is aborted; in any case nothing of it is left. */
 export async function compare(options: CompareOptions): Promise<Comparison> {
   const { client, image, signal } = options
@@ -130,7 +128,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   const accelerator = detail('VM accelerator')
   const host = await hostFacts(info)
   const workload: Comparison['workload'] = { command: options.command, port: options.port, behaviour: 'exits', exitCode: null, prints: false }
-  const words = [image, ...options.command].map(quoted).join(' ')
+  const words = [image, ...options.command].map(shellWord).join(' ')
   const publish = options.port === null ? [] : ['-p', `127.0.0.1::${options.port}`]
   const context: CompareContext = {
     client, instances, image, workload, ways, signal, density: options.density, deadline: Infinity, progress: options.progress,

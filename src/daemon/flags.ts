@@ -57,7 +57,8 @@ const usage = `Usage: hull daemon [OPTIONS]
   -l, --log-level LEVEL           debug, info, warn or error (default info)
       --insecure-registry LIST    HOST[:PORT] or CIDR of registries whose certificates are not verified and that may lack TLS, may repeat
       --vm-pool N                 Virtual machines that wait, restored and rehearsed, for each shape that is started again and again:
-                                  0 (none) to 16 (default 1; up to four times as many while starts follow each other closely)
+                                  0 (none) to 16 (default 1; up to four times as many while starts follow each other closely,
+                                  and of all shapes together eight, or twice N)
       --storage-opt vm.size=SIZE  Size of the writable disk of VMs without a --storage-opt of their own (default 10G)
       --cgroup-parent PATH        (default /hull, or one derived from the data root)
       --cleanup                   Do not serve: remove the bridge, nftables table and cgroup of a daemon with these flags, and end

@@ -113,6 +113,7 @@ export class Lifecycle {
       await this.parts.volumes.mount(record)
       const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, true))
       const ahead = await this.parts.drivers[record.isolation].settle?.(spec)
+      if (ahead) attached() // it is in its cgroup
       const attachments = await this.connections.plug(record, ahead)
       const joined = await joinNamespaces(record, this.parts.registry, this.parts.paths.execRoot)
       try {

@@ -1,4 +1,5 @@
 import { messageOf } from '../../base/errors.js'
+import { shellWord } from '../../base/shell.js'
 import { compare, MEASURED, type MeasuredSection } from '../../compare/compare.js'
 import { differencesOf, renderDiff } from '../../compare/report/diff.js'
 import { storeComparison } from '../../compare/stored.js'
@@ -22,9 +23,6 @@ function number(flags: Flags, name: string, standard: number, least: number, mos
   return value
 }
 
-/** Words for a POSIX shell. */
-const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'`)
-
 async function measure({ client, streams }: Context, flags: Flags, words: readonly string[], output: { format: 'table' | 'json'; html: string }): Promise<number> {
   const [image = '', ...command] = words
   const port = numberFlag(flags, 'port') === undefined ? null : number(flags, 'port', 0, 1, 65_535)
@@ -42,7 +40,7 @@ async function measure({ client, streams }: Context, flags: Flags, words: readon
   try {
     const comparison = await compare({
       client, image, command, port, isolations, sections, density, seconds, signal: ended.signal, progress,
-      commandLine: ['hull', 'compare', ...(port === null ? [] : ['--port', String(port)]), '--isolation', isolations.join(','), '--sections', sections.join(','), '--density', String(density), '--time', String(seconds), image, ...command].map(quoted).join(' '),
+      commandLine: ['hull', 'compare', ...(port === null ? [] : ['--port', String(port)]), '--isolation', isolations.join(','), '--sections', sections.join(','), '--density', String(density), '--time', String(seconds), image, ...command].map(shellWord).join(' '),
     })
     progress('')
     await storeComparison(comparison).catch((error: unknown) => {

@@ -6,10 +6,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { messageOf } from '../../base/errors.js'
 import { run, type RunResult } from '../../base/run.js'
+import { familyOf, memAvailable, processes, pssOf } from '../../compare/host.js'
+import { median } from '../../compare/statistics.js'
 import { Client } from '../client.js'
 import { formatTable } from '../format/table.js'
 import { busyboxRoot, dockerArchive } from './archive.js'
-import { median, memoryAvailable, processesOf, pss } from './measure.js'
 
 const IMAGE = 'hull-demo/busybox:1'
 const RUNS = 5
@@ -118,19 +119,20 @@ async function look(stage: Stage, isolation: Isolation): Promise<Column> {
   // One delta for each instance, and the median of them: another program's moment spoils one, not all.
   const ids: string[] = []
   const deltas: number[] = []
-  let before = await memoryAvailable()
+  let before = await memAvailable()
   for (let i = 0; i < IDLE; i += 1) {
     ids.push((await stage.ok('run', '-d', option, IMAGE, 'sleep', '3600')).split('\n').at(-1)!)
     await sleep(1000)
-    const after = await memoryAvailable()
+    const after = await memAvailable()
     deltas.push(before - after)
     before = after
   }
-  const pids = (await Promise.all(ids.map(processesOf))).flat()
-  const total = await pss(pids)
+  const all = await processes()
+  const sizes = await Promise.all(ids.flatMap((one) => familyOf(one, all)).map(({ pid }) => pssOf(pid)))
+  const total = sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0)
   const pid = Number(await stage.ok('inspect', '--format', '{{.State.Pid}}', ids[0]!))
   const command = (await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => 'gone')).trim()
-  const below = (await Promise.all((await processesOf(ids[0]!)).map((p) => readFile(`/proc/${p}/comm`, 'utf8').catch(() => '')))).map((name) => name.trim())
+  const below = familyOf(ids[0]!, all).map(({ name }) => name)
   await stage.ok('rm', '-f', ...ids)
   return {
     kernel, bootId, init, cpus: cpuCount, memory: `${memory} MiB`, times, pss: total / IDLE, available: median(deltas), warning,

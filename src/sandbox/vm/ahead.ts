@@ -1,16 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { badRequest } from '../../base/errors.js'
-import type { Supervised } from '../../oci/conmon.js'
+import { parseMeminfo } from '../../host/facts.js'
 import type { WorkloadSpec } from '../types.js'
-import type { Member } from './pool.js'
-import type { VmRecord } from './record.js'
-
-/** A machine that waits for its workload, in its jail. */
-export interface Ahead extends Member {
-  readonly record: VmRecord
-  readonly supervised: Supervised
-}
 
 /** Annotation: how the machine has to come to life: 'boot', or 'template': not from the pool. Whoever compares them needs it. */
 const START = 'org.hull.vm.start'
@@ -46,6 +38,5 @@ const ENOUGH = 2 ** 30
 /** True: what is available of the host's memory is for others (proc(5), MemAvailable). */
 export async function memoryIsShort(): Promise<boolean> {
   const text = await readFile('/proc/meminfo', 'utf8')
-  const bytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024
-  return bytes('MemAvailable') < Math.min(ENOUGH, bytes('MemTotal') * SHARE)
+  return parseMeminfo(text, 'MemAvailable') < Math.min(ENOUGH, parseMeminfo(text, 'MemTotal') * SHARE)
 }

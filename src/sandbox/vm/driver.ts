@@ -1,12 +1,10 @@
 import { closeSync, existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { badRequest, codeOf, messageOf } from '../../base/errors.js'
+import { badRequest, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { counter, gauge, type MetricFamily } from '../../base/metrics.js'
-import { isAbsent } from '../../host/cgroup.js'
-import { writeLimits } from '../../host/cgroup-limits.js'
 import { native } from '../../host/native.js'
 import { CAPABILITIES, effectiveCapabilities } from '../../oci/capabilities.js'
 import { blockIoOf } from '../../oci/block-io.js'
@@ -24,20 +22,18 @@ import { findFileServer, type FileServerParts } from './fileserver-parts.js'
 import { configFrames, holdFrames, rehearseFrames, runFrames } from './guestspec.js'
 import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
-import { aheadOf, memoryIsShort, poolKey, wantedStart, type Ahead } from './ahead.js'
-import { WarmPool } from './pool.js'
+import { AheadMachines } from './ahead-machines.js'
+import { wantedStart } from './ahead.js'
 import { PLACEHOLDER_MAC } from './qemu.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
-import { VmClient } from './client.js'
-import { LinkClosed } from './link.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
 import { Templates, type Template, type TemplateShape } from './templates.js'
 import { VmSandbox } from './sandbox.js'
 import { Taps } from './taps.js'
 import { checkShare, sharesOf } from './shares.js'
-import { giveDisk, makeVmDirectory, putFiles, readVmStatus, removeRunDirectory, vmDirectory } from './vmdir.js'
+import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
 
 /** Everything that the driver needs from outside. */
@@ -86,24 +82,6 @@ interface Launched {
   supervised: Supervised
   files: FileServer | undefined
   onBadTemplate: (() => Promise<void>) | undefined
-  /** Machines like this one may be made ahead. */
-  poolable: boolean
-}
-
-/** v1's cpu.shares of a machine that is being made and waits: whoever else wants the processors has them. */
-const LEAST_SHARES = 2
-/** … and of one whose container asks for none. */
-const DEFAULT_SHARES = 1024
-
-/** Milliseconds that a machine gets to rehearse; looks at it in between. */
-const REHEARSAL_TIMEOUT = 60_000
-const REHEARSAL_PAUSE = 50
-
-/** Where the host has the controller. */
-async function setShares({ cgroupsPath }: VmRecord, cpuShares: number): Promise<void> {
-  await writeLimits(await cgroupOf(cgroupsPath), { cpuShares }).catch((error: unknown) => {
-    if (!isAbsent(error)) throw error
-  })
 }
 
 interface Prepared {
@@ -124,7 +102,7 @@ export class VmDriver implements SandboxDriver {
   private fileServerParts: { at: number; value: Promise<FileServerParts> } | undefined
   private readonly maintenance: Maintenance
   private readonly templates: Templates
-  private readonly pool: WarmPool<WorkloadSpec, Ahead>
+  private readonly ahead: AheadMachines
   private readonly starts = { boot: 0, template: 0, pool: 0 }
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
@@ -142,7 +120,19 @@ export class VmDriver implements SandboxDriver {
       }
     })
     this.templates = new Templates(join(this.jails, 'templates'))
-    this.pool = new WarmPool({ size: options.pool ?? 0, make: (spec) => this.makeAhead(spec), memoryIsShort })
+    this.ahead = new AheadMachines(options.pool ?? 0, {
+      jailRoot: async () => (await this.prepare()).jailRoot,
+      openTap: options.openTap,
+      launch: async (spec, tapFd) => {
+        await this.templates.idle() // the one of a shape's first start may be about to be ready
+        return this.launch(spec, tapFd, 'ahead')
+      },
+      keepTap: (id, fd, over) => this.taps.keep(id, fd, over),
+      forget: async (spec, uid) => {
+        if (uid !== undefined) await this.forget(spec, uid, undefined)
+        await options.removeDisk(spec)
+      },
+    })
     this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
   }
 
@@ -170,7 +160,7 @@ export class VmDriver implements SandboxDriver {
   metrics(): MetricFamily[] {
     return [
       counter('hull_vm_starts', 'Virtual machines made for workloads, by how: booted, a clone of a memory template, or claimed from the pool.', Object.entries(this.starts).map(([start, count]) => [{ start }, count])),
-      gauge('hull_vm_pool_machines', 'Virtual machines that wait for a workload.', [[{}, this.pool.waiting]]),
+      gauge('hull_vm_pool_machines', 'Virtual machines that wait for a workload.', [[{}, this.ahead.waiting]]),
     ]
   }
 
@@ -210,83 +200,28 @@ export class VmDriver implements SandboxDriver {
   }
 
   async reserve(spec: WorkloadSpec, bridged: boolean): Promise<string | undefined> {
-    return this.pool.enabled ? this.pool.reserve(poolKey(spec, bridged, (await this.prepare()).jailRoot)) : undefined
+    return this.ahead.reserve(spec, bridged)
   }
 
   async settle(spec: WorkloadSpec): Promise<boolean> {
     await this.taps.gone(spec.id)
-    if (!this.pool.enabled) return false
-    if (this.pool.keep(spec.id, poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot))) return true
-    await this.pool.drop(spec.id)
-    return false
+    return this.ahead.settle(spec)
   }
 
   /** The machine that waits under this id becomes the container's. */
   private async claim(spec: WorkloadSpec): Promise<VmSandbox | undefined> {
-    if (!this.pool.enabled) return undefined
-    const key = poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot)
-    const ahead = this.pool.claim(spec.id, key)
-    if (!ahead) return undefined
-    this.pool.used(key, spec)
+    const claimed = await this.ahead.claim(spec)
+    if (!claimed) return undefined
     this.starts.pool++
-    const { record, supervised } = ahead
-    const { guestMemory } = sizeVm(spec.resources, record.accelerator, availableParallelism())
+    const { guestMemory } = sizeVm(spec.resources, claimed.record.accelerator, availableParallelism())
     const frames = { 'config.frames': configFrames(spec, guestMemory), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
-    return this.sandbox(spec, record, supervised, undefined, undefined, async () => {
-      await setShares(record, spec.resources.cpuShares || DEFAULT_SHARES)
-      await putFiles(spec.runDir, record.uid, frames)
-    })
-  }
-
-  private async makeAhead(like: WorkloadSpec): Promise<Ahead | undefined> {
-    const spec = aheadOf(like)
-    const bridged = spec.network.mode === 'bridge'
-    if (bridged && !this.options.openTap) return undefined
-    await this.templates.idle() // the one of a shape's first start may be about to be ready
-    const tapFd = bridged ? await this.options.openTap!(spec.id) : undefined
-    try {
-      const made = await this.launch(spec, tapFd, 'ahead')
-      if (!made) {
-        if (tapFd !== undefined) closeSync(tapFd)
-        return undefined
-      }
-      const { record, supervised } = made
-      const destroy = async () => {
-        await supervised.destroy()
-        await this.forget(spec, record.uid, undefined)
-        await this.forgetState(spec)
-      }
-      try {
-        await setShares(record, LEAST_SHARES)
-        await supervised.start()
-        await this.rehearsed(spec, record, supervised)
-      } catch (error) {
-        await destroy()
-        throw error
-      }
-      if (tapFd !== undefined) this.taps.keep(spec.id, tapFd, supervised.exited)
-      return { id: spec.id, record, supervised, gone: supervised.exited, destroy }
-    } catch (error) {
-      if (tapFd !== undefined) closeSync(tapFd)
-      await this.forgetState(spec)
-      throw error
-    }
-  }
-
-  /** What a machine that was made ahead has on the disk. The directory itself may be a container's by now, with its record in it. */
-  private async forgetState(spec: WorkloadSpec): Promise<void> {
-    await this.options.removeDisk(spec)
-    await Promise.all([uidFile(spec.stateDir), ...(spec.logPath === '' ? [] : [spec.logPath])].map((path) => rm(path, { force: true })))
-    await rmdir(spec.stateDir).catch((error: unknown) => {
-      if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'ENOENT') throw error
-    })
+    return this.sandbox(spec, claimed.record, claimed.supervised, undefined, undefined, () => claimed.equip(frames))
   }
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     const made = (await this.launch(spec, tapFd, run))!
     this.starts[made.record.start ?? 'boot']++
-    const key = this.pool.enabled && made.poolable ? poolKey(spec, spec.network.mode === 'bridge', (await this.prepare()).jailRoot) : ''
-    if (key !== '') this.pool.used(key, spec)
+    if (!this.options.console) await this.ahead.used(spec)
     return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
   }
 
@@ -353,31 +288,13 @@ export class VmDriver implements SandboxDriver {
       const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : []), ...(template ? [template.state, template.memory] : [])]
       const supervised = await Supervised.create({ ...options, preserveFds })
       void keepFilter(options.runtime, spec.id, config)
-      return {
-        record, supervised, files: files?.server, onBadTemplate: template && (() => this.templates.distrust(shape, vmParts, jailRoot)), poolable: !parts && !this.options.console,
-      }
+      return { record, supervised, files: files?.server, onBadTemplate: template && (() => this.templates.distrust(shape, vmParts, jailRoot)) }
     } catch (error) {
       await this.forget(spec, uid, files?.server).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     } finally {
       if (files) closeSync(files.connection)
       if (template) for (const fd of [template.state, template.memory]) closeSync(fd)
-    }
-  }
-
-  /** Resolves when the machine waits for its workload. */
-  private async rehearsed(spec: WorkloadSpec, record: VmRecord, supervised: Supervised): Promise<void> {
-    const client = new VmClient(join(vmDirectory(spec.runDir), 'ctl.sock'), record.uid)
-    const deadline = performance.now() + REHEARSAL_TIMEOUT
-    for (;;) {
-      const status = await client.queryText('status').catch((error: unknown) => {
-        if (error instanceof LinkClosed) return new Map<string, string>() // not there yet, or over
-        throw error
-      })
-      if (status.get('state') === 'waiting') return
-      if (!(await supervised.isRunning())) throw new Error((await readVmStatus(spec.runDir))?.message || 'it ended')
-      if (performance.now() > deadline) throw new Error('it did not rehearse in time')
-      await new Promise((resolve) => setTimeout(resolve, REHEARSAL_PAUSE))
     }
   }
 
@@ -402,7 +319,7 @@ export class VmDriver implements SandboxDriver {
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
-    await this.pool.drop(spec.id)
+    await this.ahead.drop(spec.id)
     await this.maintenance.end(spec.id)
     await removeRunDirectory(spec.runDir)
     await this.options.removeDisk(spec)
@@ -411,7 +328,7 @@ export class VmDriver implements SandboxDriver {
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
     if (operation.op === 'size') return sizeOnHost(join(spec.stateDir, 'disk.img'))
-    await this.pool.drop(spec.id) // it has the disk
+    await this.ahead.drop(spec.id) // it has the disk
     return this.maintenance.files(spec, operation)
   }
 
@@ -429,7 +346,7 @@ export class VmDriver implements SandboxDriver {
 
   /** Halts what was booted for work on files, and what is being prepared: the daemon ends. */
   async endMaintenance(): Promise<void> {
-    await this.pool.close()
+    await this.ahead.close()
     await Promise.all([this.maintenance.endAll(), this.templates.close()])
   }
 
@@ -517,7 +434,7 @@ export class VmDriver implements SandboxDriver {
 
   /** Resolves when the pool has what it should have. For tests. */
   poolFull(): Promise<void> {
-    return this.pool.full()
+    return this.ahead.full()
   }
 
   /** Ends machines that were made ahead by a daemon that died, and removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */

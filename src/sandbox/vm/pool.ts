@@ -26,7 +26,7 @@ const RECENT = 600_000
 const WORTHWHILE = 2
 /** While a shape is started faster than machines are made, this many times the size wait. */
 const GROWTH = 4
-/** Machines that wait, of all shapes together. */
+/** Machines that wait, of all shapes together; or twice the size, when that is more. */
 const MOST = 8
 /** Milliseconds without a start before the pool makes one: the processors belong to those that are starting. */
 const QUIET = 250
@@ -154,7 +154,7 @@ export class WarmPool<S, M extends Member> {
 
   /** The shape that is to get the next machine: of those that lack one, the one that was used last. */
   #lacking(): [string, Shape<S, M>] | undefined {
-    if (this.waiting + this.#reserved.size >= MOST) return undefined
+    if (this.waiting + this.#reserved.size >= Math.max(MOST, 2 * this.options.size)) return undefined
     return [...this.#shapes].reverse().find(([, shape]) => shape.waiting.length < this.#wanted(shape))
   }
 

@@ -105,6 +105,12 @@ describe('what waits', () => {
     expect(pool.reserve('shape 0')).toBeUndefined()
   })
 
+  it('as many as were asked for, when that is more than eight', async () => {
+    pool = new WarmPool<string, Machine>({ size: 10, make: (shape) => make(shape), memoryIsShort: async () => short })
+    await startedOften('a', 2)
+    expect(pool.waiting).toBe(10)
+  })
+
   it('none of what nobody has started for ten minutes', async () => {
     await startedOften('a', 2)
     await vi.advanceTimersByTimeAsync(660_000)
