@@ -8,7 +8,7 @@ export const SCHEMA_VERSION = 1
 export const ISOLATIONS = ['process', 'process-userns', 'runsc', 'vm-cold', 'vm'] as const
 /**
  * `process`: crun in the host's user namespace; `process-userns`: the same in a user namespace of its own (daemon with --userns-remap); `runsc`: gVisor as OCI runtime;
- * `vm-cold`: a VM that boots; `vm`: a VM as `--isolation=vm` starts it, a template's clone where there is a template.
+ * `vm-cold`: a VM that boots; `vm`: a template's clone, as `--isolation=vm` starts one that was not made ahead.
  */
 export type IsolationName = (typeof ISOLATIONS)[number]
 /** Whose figure it is: an isolation, or the bare host for what has ratios to it. */
@@ -100,7 +100,7 @@ export interface DensityStep {
 
 export interface DensityCurve {
   steps: DensityStep[]
-  /** bytes that one more costs: slope of MemAvailable over the steps (least squares). */
+  /** bytes that one more costs: slope of MemAvailable over the steps (least squares), or the PSS of one where that is more. */
   bytesEach: number
   /** MemAvailable before the first / bytesEach. */
   predicted: number

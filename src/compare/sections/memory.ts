@@ -2,11 +2,12 @@ import type { CompareContext, Way } from '../context.js'
 import { familyOf, memAvailable, meminfo, processes, pssOf } from '../host.js'
 import { readFile } from 'node:fs/promises'
 import { measured, slope } from '../statistics.js'
-import type { DensityCurve, DensitySection, Figure, MemoryParts, MemorySection, Missing } from '../types.js'
+import { isMissing, type DensityCurve, type DensitySection, type Figure, type MemoryParts, type MemorySection, type Missing } from '../types.js'
 import { bodyOf } from './start.js'
 
 /** Idle instances whose memory is looked at. */
 const INSTANCES = 6
+const NOISE = 'lost in the noise of MemAvailable'
 /** … that are started even when the time is over: without them there is no figure. */
 const LEAST = 3
 /** ms that the last one gets to come to rest. */
@@ -91,7 +92,8 @@ export async function memorySection(context: CompareContext): Promise<MemorySect
       }
       await rest()
       const rows = available.slice(1).map((value, index) => available[index]! - value)
-      slopes[way.name] = { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: -slope(available) }
+      const each = -slope(available)
+      slopes[way.name] = each > 0 ? { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: each } : { missing: NOISE }
       parts[way.name] = await partsOf(context, ids.slice(1))
     } catch (error) {
       context.signal.throwIfAborted()
@@ -143,9 +145,12 @@ async function curve(context: CompareContext, way: Way): Promise<DensityCurve | 
     if (steps.length < 2) return { missing: stopped ?? 'two instances are needed' }
     await rest()
     const running = await context.client.json<{ Id: string }[]>('GET', '/containers/json')
-    const last = await memAvailable()
-    steps.at(-1)!.available = last
-    const bytesEach = Math.max(1, -slope([first, ...steps.map(({ available }) => available)]))
+    steps.at(-1)!.available = await memAvailable()
+    // Less than its own pages one more cannot cost: what little ones take, MemAvailable does not show.
+    const parts = await partsOf(context, ids)
+    const pss = isMissing(parts) ? 0 : parts.workload + parts.guestKernel + parts.vmm + parts.supervisor
+    const bytesEach = Math.max(pss, -slope([first, ...steps.map(({ available }) => available)]))
+    if (bytesEach <= 0) return { missing: NOISE }
     return {
       steps, bytesEach, predicted: first / bytesEach, started: ids.length, alive: running.filter(({ Id }) => ids.includes(Id)).length, ...(stopped === undefined ? {} : { stopped }),
       command: `for i in $(seq ${context.density}); do ${context.commandOf(way, '-d')}; grep MemAvailable /proc/meminfo; done`,
@@ -160,5 +165,5 @@ export async function densitySection(context: CompareContext): Promise<DensitySe
   const [total, available] = [await meminfo('MemTotal'), await memAvailable()]
   const curves: DensitySection['curves'] = {}
   for (const [index, way] of context.ways.entries()) curves[way.name] = await curve({ ...context, deadline: shareOf(context, index) }, way)
-  return { asked: context.density, total, available, curves, notes: ['`predicted` is what was available before the first, by what one more takes. Really started is what `started` says, and no more.'], seconds: (performance.now() - begun) / 1000 }
+  return { asked: context.density, total, available, curves, notes: ['`predicted` is what was available before the first, by what one more takes: the slope of MemAvailable, or its PSS where that is more. Really started is what `started` says, and no more.'], seconds: (performance.now() - begun) / 1000 }
 }
