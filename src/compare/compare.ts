@@ -4,14 +4,17 @@ import type { Client } from '../cli/client.js'
 import type { CompareContext, Way } from './context.js'
 import { hostFacts } from './host.js'
 import { Instances } from './instances.js'
+import { drillSection } from './sections/drills.js'
 import { densitySection, memorySection } from './sections/memory.js'
 import { portabilitySection } from './sections/portability.js'
 import { bodyOf, startSection, startsOfVms } from './sections/start.js'
 import { SCHEMA_VERSION, type Comparison, type IsolationName, type IsolationState, type SectionName, type Sections } from './types.js'
 
 /** Sections that are measured; the others of types.ts are not, yet. */
-export const MEASURED = ['start', 'memory', 'density', 'portability'] as const satisfies readonly SectionName[]
+export const MEASURED = ['start', 'memory', 'density', 'drills', 'portability'] as const satisfies readonly SectionName[]
 export type MeasuredSection = (typeof MEASURED)[number]
+/** Those that are measured only when they are asked for by name. */
+export const ON_REQUEST: readonly MeasuredSection[] = ['drills']
 
 export interface CompareOptions {
   client: Client
@@ -136,9 +139,13 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
   const sections: Partial<Sections> = {}
   try {
-    options.progress('looking at the workload')
-    Object.assign(workload, await behaviourOf(context, first))
-    for (const way of ways.slice(1)) {
+    // Drills run nothing of the image's: it may have nothing that runs.
+    const looks = options.sections.some((name) => name !== 'drills')
+    if (looks) {
+      options.progress('looking at the workload')
+      Object.assign(workload, await behaviourOf(context, first))
+    }
+    for (const way of looks ? ways.slice(1) : []) {
       options.progress(`once: ${way.title}`)
       await behaviourOf(context, way)
       if (way.name === 'vm') await untilCloned(context, way)
@@ -151,6 +158,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       if (name === 'start') sections.start = await startSection(context)
       else if (name === 'memory') sections.memory = await memorySection(context)
       else if (name === 'density') sections.density = await densitySection(context)
+      else if (name === 'drills') sections.drills = await drillSection(context)
       else sections.portability = await portabilitySection(context, details.Size)
     }
   } finally {

@@ -1,6 +1,6 @@
 import { messageOf } from '../../base/errors.js'
 import { shellWord } from '../../base/shell.js'
-import { compare, MEASURED, type MeasuredSection } from '../../compare/compare.js'
+import { compare, MEASURED, ON_REQUEST, type MeasuredSection } from '../../compare/compare.js'
 import { differencesOf, renderDiff } from '../../compare/report/diff.js'
 import { storeComparison } from '../../compare/stored.js'
 import { ISOLATIONS, type IsolationName } from '../../compare/types.js'
@@ -9,9 +9,9 @@ import { CliError, UsageError } from '../errors.js'
 import { openComparison, screenOf, showComparison } from '../format/comparison.js'
 
 /** A list of words out of those that there are. */
-function listOf<T extends string>(flags: Flags, name: string, known: readonly T[]): readonly T[] {
+function listOf<T extends string>(flags: Flags, name: string, known: readonly T[], standard: readonly T[] = known): readonly T[] {
   const text = textFlag(flags, name)
-  if (text === '') return known
+  if (text === '') return standard
   const words = [...new Set(text.split(',').map((word) => word.trim()))]
   for (const word of words) if (!known.some((one) => one === word)) throw new UsageError(`invalid argument "${word}" for "--${name}" flag: want some of ${known.join(', ')}`)
   return known.filter((one) => words.includes(one))
@@ -27,7 +27,7 @@ async function measure({ client, streams }: Context, flags: Flags, words: readon
   const [image = '', ...command] = words
   const port = numberFlag(flags, 'port') === undefined ? null : number(flags, 'port', 0, 1, 65_535)
   const isolations = listOf<IsolationName>(flags, 'isolation', ISOLATIONS)
-  const sections = listOf<MeasuredSection>(flags, 'sections', MEASURED)
+  const sections = listOf<MeasuredSection>(flags, 'sections', MEASURED, MEASURED.filter((one) => !ON_REQUEST.includes(one)))
   const density = number(flags, 'density', 20, 2, 10_000)
   const seconds = number(flags, 'time', 480, 10, 86_400)
   const ended = new AbortController()
@@ -63,7 +63,7 @@ export const compareDefinition: CommandDefinition = {
   flags: (command) => {
     command.option('-p, --port <int>', 'Port of the container whose first HTTP 200 is waited for', integer('-p, --port'))
     command.option('--isolation <string>', `Only these: ${ISOLATIONS.join(', ')}`)
-    command.option('--sections <string>', `Only these: ${MEASURED.join(', ')}`)
+    command.option('--sections <string>', `Only these: ${MEASURED.join(', ')} (without it, all but ${ON_REQUEST.join(', ')})`)
     command.option('--density <int>', 'Instances that are really started at once (default 20)', integer('--density'))
     command.option('--time <int>', 'Seconds for all of it, about (default 480)', integer('--time'))
     command.option('--show <file>', 'Show the comparison in this file')

@@ -1,0 +1,111 @@
+import { readFile } from 'node:fs/promises'
+import { Readable, Writable } from 'node:stream'
+import { tarEnd, tarHeader, tarPadding } from '../../base/tar.js'
+import { Demultiplexer } from '../../cli/terminal/demultiplex.js'
+import type { CompareContext, Way } from '../context.js'
+import type { DrillName } from '../types.js'
+import { LONGEST_LINE, parseReport, type DrillReport } from './report.js'
+import { program } from './stage.js'
+
+/** Where the program lies in a container: in a directory of its own, whatever the image has. */
+const DIRECTORY = '.hull-drills'
+export const PIDS_LIMIT = 64
+/** Bytes. A VM keeps its own size: of another one there is no template. */
+export const MEMORY_LIMIT = 64 << 20
+/** ms until a drill has said something; the program gives itself as long. */
+const SAYS_WITHIN = 120_000
+const ENDS_WITHIN = 10_000
+
+export const isVm = (way: Way): boolean => way.name === 'vm' || way.name === 'vm-cold'
+
+/** A container of the image that runs nothing of the image's: our program, which waits. It ends with our connection to its stdin, and is removed by the daemon then, or by {@link Instances}. */
+export class DrillContainer {
+  private constructor(
+    private readonly context: CompareContext,
+    readonly id: string,
+    private readonly stdin: { destroy: () => void },
+  ) {}
+
+  static async start(context: CompareContext, way: Way, privileged: boolean, autoRemove = true): Promise<DrillContainer> {
+    const { client, instances, signal } = context
+    const id = await instances.create({
+      Image: context.image, Entrypoint: [`/${DIRECTORY}/drill`], Cmd: ['wait'], User: '0:0', WorkingDir: '/', Healthcheck: { Test: ['NONE'] },
+      OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+      HostConfig: {
+        ...way.hostConfig, Privileged: privileged, AutoRemove: autoRemove, PidsLimit: PIDS_LIMIT, ...(isVm(way) ? {} : { Memory: MEMORY_LIMIT, MemorySwap: MEMORY_LIMIT }),
+      },
+    })
+    try {
+      const bytes = await readFile(program)
+      const owner = { uid: 0, gid: 0, mtime: 0 }
+      const archive = Buffer.concat([
+        tarHeader({ name: `${DIRECTORY}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${DIRECTORY}/drill`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
+        bytes, tarPadding(bytes.length), tarEnd(),
+      ])
+      await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: Readable.from([archive]), headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
+      const { stream } = await client.hijack('POST', `/containers/${id}/attach`, { query: { stream: true, stdin: true, stdout: true }, signal })
+      stream.on('error', () => {}).resume()
+      await client.call('POST', `/containers/${id}/start`, { signal })
+      return new DrillContainer(context, id, stream)
+    } catch (error) {
+      await instances.remove(id)
+      throw error
+    }
+  }
+
+  async state(): Promise<{ Running: boolean; ExitCode: number; Pid: number }> {
+    const { State } = await this.context.client.json<{ State: { Running: boolean; ExitCode: number; Pid: number } }>('GET', `/containers/${this.id}/json`)
+    return State
+  }
+
+  /** Tries a drill. `meanwhile` is called when it has said what came of it, and still holds what it got. Undefined: it ended without a word that can be understood. */
+  async try(drill: DrillName, words: readonly string[], meanwhile: () => Promise<void> = () => Promise.resolve()): Promise<DrillReport | undefined> {
+    const { client } = this.context
+    const signal = AbortSignal.any([this.context.signal, AbortSignal.timeout(SAYS_WITHIN)])
+    const { Id } = await client.json<{ Id: string }>('POST', `/containers/${this.id}/exec`, { body: { AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: [`/${DIRECTORY}/drill`, drill, ...words] }, signal })
+    const { stream } = await client.hijack('POST', `/exec/${Id}/start`, { body: { Detach: false, Tty: false }, signal })
+    const stop = () => stream.destroy()
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      const ended = new Promise<void>((resolve) => stream.once('close', resolve).once('end', resolve))
+      const line = await firstLine(stream, ended)
+      this.context.signal.throwIfAborted()
+      await meanwhile()
+      stream.end()
+      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, ENDS_WITHIN).unref())])
+      return line === undefined ? undefined : parseReport(line, drill)
+    } finally {
+      signal.removeEventListener('abort', stop)
+      stream.destroy()
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.context.instances.remove(this.id)
+    this.stdin.destroy()
+  }
+}
+
+/** The first line of a multiplexed stream's stdout; undefined: it ended, or was not worth the name, before one. What follows is dropped. */
+export function firstLine(stream: Readable, ended: Promise<void>): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    let text = ''
+    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+    const stdout = new Writable({
+      write: (chunk: Buffer, _encoding, done) => {
+        if (text.length <= LONGEST_LINE) text += chunk.toString('latin1')
+        const end = text.indexOf('\n')
+        if (end >= 0 || text.length > LONGEST_LINE) resolve(end >= 0 && end <= LONGEST_LINE ? text.slice(0, end) : undefined)
+        done()
+      },
+    })
+    const parts = new Demultiplexer(stdout, nowhere)
+    parts.on('error', () => {
+      resolve(undefined)
+      stream.destroy()
+    })
+    stream.on('error', () => resolve(undefined))
+    stream.pipe(parts)
+    void ended.then(() => setTimeout(() => resolve(undefined), 100))
+  })
+}

@@ -1,0 +1,107 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { CATALOG, expectedOf } from '../../src/compare/drills/catalog.js'
+import { parseComparison } from '../../src/compare/schema.js'
+import type { Comparison, DrillName, DrillResult, IsolationName } from '../../src/compare/types.js'
+import { exec, TestDaemon, until, type Said } from '../lib/daemon.js'
+import { dockerArchive } from '../lib/image.js'
+import { remaining, snapshot, type Snapshot } from '../lib/leaks.js'
+
+// Escape drills: real attempts, real effects, all of them harmless (docs/drills.md says why). Their image has no shell and no program at all.
+const image = 'test/nothing:1'
+const hull = new URL('../../bin/hull', import.meta.url).pathname
+const ways = ['process', 'vm-cold', 'vm'] as const satisfies readonly IsolationName[]
+
+let before: Snapshot
+let daemon: TestDaemon
+let scratch: string
+
+const drills = (host: string, ...more: string[]) => ['-H', host, 'compare', '--sections', 'drills', '--format', 'json', ...more, image]
+const compare = (...more: string[]): Promise<Said> => exec(hull, drills(daemon.host, ...more), { env: { XDG_STATE_HOME: scratch }, timeoutMs: 280_000 })
+const resultOf = (comparison: Comparison, drill: DrillName, privileged: boolean, way: IsolationName): DrillResult =>
+  comparison.sections.drills!.drills.find((one) => one.drill === drill && one.privileged === privileged)!.results[way]!
+
+/** What of a stage with this token, or of any container of ours, is still there. */
+async function leftOf(token: string): Promise<string[]> {
+  const loops = (await exec('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'])).stdout.split('\n').filter((line) => line.includes(token))
+  const found: string[] = []
+  for (const pid of await readdir('/proc')) {
+    const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : ''
+    if (command.includes(token) || command.includes('.hull-drills/drill')) found.push(command.replaceAll('\0', ' '))
+  }
+  return [...loops, ...found, ...(await readdir('/tmp')).filter((name) => name.startsWith('hull-drill.')), ...(await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== '')]
+}
+
+beforeAll(async () => {
+  before = await snapshot()
+  scratch = await mkdtemp(join(tmpdir(), 'hull-drills-'))
+  daemon = await TestDaemon.start()
+  const root = join(scratch, 'root')
+  await mkdir(root)
+  await writeFile(join(root, 'only.txt'), 'no program\n')
+  await dockerArchive(root, image, join(scratch, 'image.tar'), { Cmd: ['/nosuch'], User: '65534', Entrypoint: ['/no', '-x'] })
+  await daemon.ok('load', '-q', '-i', join(scratch, 'image.tar'))
+})
+afterAll(async () => {
+  await daemon.destroy()
+  await rm(scratch, { recursive: true, force: true })
+  expect(await remaining(before)).toEqual([])
+})
+
+let comparison: Comparison
+it('tries every drill in every isolation, without --privileged and with it', async () => {
+  const said = await compare('--isolation', ways.join(','), '--time', '240')
+  expect(said.stderr).toBe('')
+  comparison = parseComparison(said.stdout)
+  const delegated = /^\S+ \/sys\/fs\/cgroup cgroup2 \S*\bnsdelegate\b/m.test(await readFile('/proc/mounts', 'utf8'))
+  const host = { modules: existsSync('/proc/modules'), delegated }
+  for (const privileged of [false, true]) {
+    const told = Object.fromEntries(CATALOG.map(({ name }) => [name, Object.fromEntries(ways.map((way) => [way, resultOf(comparison, name, privileged, way)]))]))
+    const wanted = Object.fromEntries(CATALOG.map((drill) => [drill.name, Object.fromEntries(ways.map((way) => [way, { outcome: expectedOf(drill, way === 'process' ? 'container' : 'vm', privileged, host) }]))]))
+    expect(told, privileged ? 'privileged' : 'not privileged').toMatchObject(wanted)
+  }
+}, 300_000)
+
+it('with --privileged at least four reach the host from a container, and none from a VM', () => {
+  const reached = (way: IsolationName, privileged: boolean) => CATALOG.filter(({ name }) => resultOf(comparison, name, privileged, way).outcome === 'host').map(({ name }) => name)
+  expect(reached('process', true).length).toBeGreaterThanOrEqual(4)
+  expect([...reached('vm', true), ...reached('vm', false), ...reached('vm-cold', true), ...reached('vm-cold', false), ...reached('process', false)]).toEqual([])
+})
+
+it('a machine that crashes its kernel ends with an exit code, and the others go on', () => {
+  for (const way of ['vm-cold', 'vm'] as const) expect(resultOf(comparison, 'panic', true, way).detail).toMatch(/its machine ended with exit code 137; host and other machines went on/)
+})
+
+it('leaves nothing', async () => {
+  const token = /hd-[0-9a-f]{12}/.exec(resultOf(comparison, 'mknod', true, 'process').command)![0]
+  await expect.poll(() => leftOf(token), { timeout: 15_000 }).toEqual([])
+  expect(await daemon.ok('images', '-q')).toMatch(/^[0-9a-f]{12}$/)
+})
+
+it('its commands try the same again', async () => {
+  for (const [drill, privileged] of [['mount-disk', true], ['sysctl', true], ['sysctl', false]] as const) {
+    const { command } = resultOf(comparison, drill, privileged, 'process')
+    const said = await exec('sh', ['-c', command], { env: { DOCKER_HOST: daemon.host } })
+    expect(JSON.parse(said.stdout.split('\n').find((line) => line.includes('"drill"')) ?? said.stderr)).toMatchObject({ drill, done: privileged })
+  }
+}, 60_000)
+
+it.each([['SIGINT', 'process'], ['SIGINT', 'vm'], ['SIGKILL', 'process'], ['SIGKILL', 'vm']] as const)('%s while drills run in isolation %s leaves nothing, and needs nobody to clean up', async (signal, isolation) => {
+  const child = spawn(hull, drills(daemon.host, '--isolation', isolation), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: scratch } })
+  const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  const token = await until('a disk is planted', async () => /hull-drill (hd-[0-9a-f]{12})/.exec((await exec('losetup', ['-l', '-n', '-O', 'BACK-FILE'])).stdout)?.[1])
+  const running = await until('drills run', async () => daemon.ok('ps', '-q'))
+  expect(await daemon.ok('inspect', '-f', '{{.HostConfig.Isolation}}', running)).toBe(isolation)
+  child.kill(signal)
+  expect(await code).toBe(signal === 'SIGINT' ? 130 : null)
+  await expect.poll(() => leftOf(token), { timeout: 30_000 }).toEqual([])
+}, 120_000)
+
+it('says why what cannot be tried was not', async () => {
+  const said = await compare('--isolation', 'process', '--time', '10', '--format', 'table')
+  expect(said.stdout).toMatch(/never tried on the host's own kernel/)
+}, 60_000)
