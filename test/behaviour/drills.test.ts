@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -31,7 +31,7 @@ async function leftOf(token: string): Promise<string[]> {
   const found: string[] = []
   for (const pid of await readdir('/proc')) {
     const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : ''
-    if (command.includes(token) || command.includes('.hull-drills/drill')) found.push(command.replaceAll('\0', ' '))
+    if (command.includes(token) || command.includes('.hull-drills-')) found.push(command.replaceAll('\0', ' '))
   }
   return [...loops, ...found, ...(await readdir('/tmp')).filter((name) => name.startsWith('hull-drill.')), ...(await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== '')]
 }
@@ -91,17 +91,32 @@ it('its commands try the same again', async () => {
 }, 60_000)
 
 it.each([['SIGINT', 'process'], ['SIGINT', 'vm'], ['SIGKILL', 'process'], ['SIGKILL', 'vm']] as const)('%s while drills run in isolation %s leaves nothing, and needs nobody to clean up', async (signal, isolation) => {
-  const child = spawn(hull, drills(daemon.host, '--isolation', isolation), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: scratch } })
+  const child = spawn(hull, drills(daemon.host, '--isolation', isolation), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: scratch }, detached: true })
   const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const token = await until('a disk is planted', async () => /hull-drill (hd-[0-9a-f]{12})/.exec((await exec('losetup', ['-l', '-n', '-O', 'BACK-FILE'])).stdout)?.[1])
   const running = await until('drills run', async () => daemon.ok('ps', '-q'))
   expect(await daemon.ok('inspect', '-f', '{{.HostConfig.Isolation}}', running)).toBe(isolation)
-  child.kill(signal)
+  process.kill(signal === 'SIGINT' ? -child.pid! : child.pid!, signal) // Ctrl-C is for all that a terminal runs
   expect(await code).toBe(signal === 'SIGINT' ? 130 : null)
   await expect.poll(() => leftOf(token), { timeout: 30_000 }).toEqual([])
 }, 120_000)
 
-it('says why what cannot be tried was not', async () => {
-  const said = await compare('--isolation', 'process', '--time', '10', '--format', 'table')
-  expect(said.stdout).toMatch(/never tried on the host's own kernel/)
+it('plants what it may for a user who is not root, and says why the rest was not tried', async () => {
+  const state = join(scratch, 'nobody')
+  await mkdir(state)
+  await chmod(scratch, 0o711)
+  await chmod(daemon.socket, 0o666) // as the group hull would have it
+  await chown(state, 65534, 65534)
+  const said = await exec('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', hull, ...drills(daemon.host, '--isolation', 'process')], { env: { XDG_STATE_HOME: state, HOME: state } })
+  expect(said.stderr).toBe('')
+  const one = parseComparison(said.stdout)
+  for (const drill of ['mknod', 'mount-disk', 'dmesg'] as const) expect(resultOf(one, drill, true, 'process')).toMatchObject({ outcome: 'missing', detail: expect.stringMatching(/cannot be (opened|written)/) as string })
+  for (const drill of ['processes', 'sysctl'] as const) expect(resultOf(one, drill, true, 'process')).toMatchObject({ outcome: 'host' })
+}, 60_000)
+
+it('tells a person what the host saw, and why something was not tried', async () => {
+  const said = await compare('--isolation', 'process', '--format', 'table')
+  const words = said.stdout.replaceAll(/\s+/g, ' ')
+  expect(words).toMatch(/What the host saw container: .*write a sysctl \(--privileged\): .*the host's kernel obeyed/)
+  expect(words).toContain('never tried on the host\'s own kernel')
 }, 60_000)

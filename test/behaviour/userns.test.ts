@@ -1,5 +1,9 @@
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { CATALOG } from '../../src/compare/drills/catalog.js'
+import { parseComparison } from '../../src/compare/schema.js'
 import { exec, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
 import { tar } from '../lib/tar.js'
@@ -114,5 +118,21 @@ describe('--userns-remap default', () => {
     expect(wrong.stderr).toContain('there is no user nosuchuser')
     const none = await exec('bin/hull', ['daemon', '-H', `unix://${daemon.directory}/other`, '--data-root', `${daemon.directory}/other-d`, '--exec-root', `${daemon.directory}/other-e`, '--userns-remap', 'root:daemon'])
     expect(none.stderr).toContain(`Can't create ID mappings: No subuid ranges found for user "root"`)
+  })
+
+  it('holds every escape drill of hull compare, and is not there with --privileged', async () => {
+    const state = await mkdtemp(join(tmpdir(), 'hull-state-'))
+    try {
+      const said = await exec(join(import.meta.dirname, '../../bin/hull'), ['-H', daemon.host, 'compare', '--isolation', 'process,process-userns', '--sections', 'drills', '--format', 'json', testImage], { env: { XDG_STATE_HOME: state } })
+      const { drills } = parseComparison(said.stdout).sections.drills!
+      for (const { name, expected } of CATALOG) {
+        const [plain, privileged] = [false, true].map((one) => drills.find((drill) => drill.drill === name && drill.privileged === one)!.results)
+        expect([name, plain!.process?.outcome, plain!['process-userns']?.outcome]).toEqual([name, expected.container[0], expected.container[0]])
+        expect([name, privileged!['process-userns']]).toMatchObject([name, { outcome: 'missing', detail: expect.stringContaining('privileged mode is incompatible with user namespaces') as string }])
+      }
+      expect(drills.filter((drill) => drill.privileged && drill.results.process?.outcome === 'host').length).toBeGreaterThanOrEqual(4)
+    } finally {
+      await rm(state, { recursive: true, force: true })
+    }
   })
 })

@@ -1,14 +1,17 @@
+import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { tarEnd, tarHeader, tarPadding } from '../../base/tar.js'
+import { ApiError } from '../../cli/errors.js'
 import { Demultiplexer } from '../../cli/terminal/demultiplex.js'
 import type { CompareContext, Way } from '../context.js'
 import type { DrillName } from '../types.js'
+import { usageOf, type Usage } from './limits.js'
 import { LONGEST_LINE, parseReport, type DrillReport } from './report.js'
 import { program } from './stage.js'
 
-/** Where the program lies in a container: in a directory of its own, whatever the image has. */
-const DIRECTORY = '.hull-drills'
+/** Where the program lies in a container: where no image, however hostile, can have put another one, a link, or a volume. */
+const placeOf = () => `.hull-drills-${randomBytes(8).toString('hex')}`
 export const PIDS_LIMIT = 64
 /** Bytes. A VM keeps its own size: of another one there is no template. */
 export const MEMORY_LIMIT = 64 << 20
@@ -23,13 +26,18 @@ export class DrillContainer {
   private constructor(
     private readonly context: CompareContext,
     readonly id: string,
+    private readonly path: string,
     private readonly stdin: { destroy: () => void },
   ) {}
 
+  /** The host's view of its cgroup before any drill; null: it cannot be read. */
+  before: Usage | null = null
+
   static async start(context: CompareContext, way: Way, privileged: boolean, autoRemove = true): Promise<DrillContainer> {
     const { client, instances, signal } = context
+    const place = placeOf()
     const id = await instances.create({
-      Image: context.image, Entrypoint: [`/${DIRECTORY}/drill`], Cmd: ['wait'], User: '0:0', WorkingDir: '/', Healthcheck: { Test: ['NONE'] },
+      Image: context.image, Entrypoint: [`/${place}/drill`], Cmd: ['wait'], User: '0:0', WorkingDir: '/', Healthcheck: { Test: ['NONE'] },
       OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
       HostConfig: {
         ...way.hostConfig, Privileged: privileged, AutoRemove: autoRemove, PidsLimit: PIDS_LIMIT, ...(isVm(way) ? {} : { Memory: MEMORY_LIMIT, MemorySwap: MEMORY_LIMIT }),
@@ -39,30 +47,38 @@ export class DrillContainer {
       const bytes = await readFile(program)
       const owner = { uid: 0, gid: 0, mtime: 0 }
       const archive = Buffer.concat([
-        tarHeader({ name: `${DIRECTORY}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${DIRECTORY}/drill`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
+        tarHeader({ name: `${place}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${place}/drill`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
         bytes, tarPadding(bytes.length), tarEnd(),
       ])
       await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: Readable.from([archive]), headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
       const { stream } = await client.hijack('POST', `/containers/${id}/attach`, { query: { stream: true, stdin: true, stdout: true }, signal })
       stream.on('error', () => {}).resume()
       await client.call('POST', `/containers/${id}/start`, { signal })
-      return new DrillContainer(context, id, stream)
+      const container = new DrillContainer(context, id, `/${place}/drill`, stream)
+      container.before = await usageOf((await container.state()).Pid)
+      return container
     } catch (error) {
       await instances.remove(id)
       throw error
     }
   }
 
+  /** As `docker inspect` has it; one that the daemon has removed does not run. */
   async state(): Promise<{ Running: boolean; ExitCode: number; Pid: number }> {
-    const { State } = await this.context.client.json<{ State: { Running: boolean; ExitCode: number; Pid: number } }>('GET', `/containers/${this.id}/json`)
-    return State
+    try {
+      const { State } = await this.context.client.json<{ State: { Running: boolean; ExitCode: number; Pid: number } }>('GET', `/containers/${this.id}/json`)
+      return State
+    } catch (error) {
+      if (error instanceof ApiError && error.statusCode === 404) return { Running: false, ExitCode: 0, Pid: 0 }
+      throw error
+    }
   }
 
   /** Tries a drill. `meanwhile` is called when it has said what came of it, and still holds what it got. Undefined: it ended without a word that can be understood. */
   async try(drill: DrillName, words: readonly string[], meanwhile: () => Promise<void> = () => Promise.resolve()): Promise<DrillReport | undefined> {
     const { client } = this.context
     const signal = AbortSignal.any([this.context.signal, AbortSignal.timeout(SAYS_WITHIN)])
-    const { Id } = await client.json<{ Id: string }>('POST', `/containers/${this.id}/exec`, { body: { AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: [`/${DIRECTORY}/drill`, drill, ...words] }, signal })
+    const { Id } = await client.json<{ Id: string }>('POST', `/containers/${this.id}/exec`, { body: { AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: [this.path, drill, ...words] }, signal })
     const { stream } = await client.hijack('POST', `/exec/${Id}/start`, { body: { Detach: false, Tty: false }, signal })
     const stop = () => stream.destroy()
     signal.addEventListener('abort', stop, { once: true })

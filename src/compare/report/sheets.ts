@@ -100,6 +100,18 @@ function drillBlocks(drills: Drill[]): Block[] {
   return [...block('without --privileged', rows(false)), ...block('with --privileged', rows(true))]
 }
 
+/** What the host saw: a word in a table is easily said. */
+function drillLists(drills: Drill[]): Sheet['lists'] {
+  const entries = SUBJECTS.flatMap((subject) => {
+    const sentences = drills.flatMap(({ title, privileged, results }) => {
+      const result = subject === 'host' ? undefined : results[subject]
+      return result?.outcome === 'host' ? [plain(`${title}${privileged ? ' (--privileged)' : ''}: ${result.detail}`)] : []
+    })
+    return sentences.length > 0 ? [{ subject, sentences }] : []
+  })
+  return entries.length > 0 ? [{ title: 'What the host saw', entries }] : []
+}
+
 function portabilityLists(section: PortabilitySection): Sheet['lists'] {
   const entries = (of: PortabilitySection['requirements']) => SUBJECTS.flatMap((subject) => {
     const sentences = subject === 'host' ? undefined : of[subject]
@@ -118,7 +130,7 @@ export function sheetsOf({ sections }: Comparison): Sheet[] {
   }
   return [
     ...make('start', (section) => figureBlocks(section, true)), ...make('memory', memoryBlocks), ...make('density', densityBlocks), ...make('perf', (section) => figureBlocks(section, false)),
-    ...make('surface', surfaceBlocks), ...make('drills', (section) => drillBlocks(section.drills)),
+    ...make('surface', surfaceBlocks), ...make('drills', (section) => drillBlocks(section.drills), drillLists(sections.drills?.drills ?? [])),
     ...make('portability', (section) => figureBlocks(section, false), sections.portability ? portabilityLists(sections.portability) : []),
   ]
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../../base/errors.js'
 import { shellWord } from '../../base/shell.js'
 import type { CompareContext, Way } from '../context.js'
 import { CATALOG, type DrillDefinition } from '../drills/catalog.js'
@@ -20,30 +21,38 @@ function commandOf(context: CompareContext, way: Way, privileged: boolean, drill
   return plant + words.map(shellWord).join(' ')
 }
 
-/** The drills of one way, in one container after the other. Rejects: the container cannot be had. */
+/** The drills of one way: in one container, and in a new one after a drill that has ended it. Rejects: a container cannot be had. */
 async function drillsIn(context: CompareContext, way: Way, privileged: boolean, stage: Stage, told: (drill: DrillDefinition, judgement: Judgement) => void): Promise<void> {
-  const container = await DrillContainer.start(context, way, privileged)
+  let container = await DrillContainer.start(context, way, privileged)
   try {
-    const { Pid } = await container.state()
-    const before = await usageOf(Pid)
     for (const drill of CATALOG) {
       context.signal.throwIfAborted()
       if (performance.now() > context.deadline) return
       context.progress(`drills: ${way.title}${privileged ? ', privileged' : ''}, ${drill.title}`)
-      const absent = drill.planted === undefined ? '' : stage.missing[drill.planted]
-      if (absent !== '') told(drill, { outcome: 'missing', detail: absent })
-      else if (drill.judged === 'machine') told(drill, isVm(way) ? await panicIn(context, way, privileged, drill, stage, container) : { outcome: 'missing', detail: 'never tried on the host\'s own kernel: it would be the end of the host' })
-      else {
-        let during: Usage | null = null
-        const report = await container.try(drill.name, wordsOf(drill, stage), async () => {
-          if (drill.judged === 'limit') during = await usageOf(Pid)
-        })
-        told(drill, judge(drill, report, { boot: stage.boot, token: stage.token, before, during: during ?? (drill.judged === 'limit' ? await usageOf(Pid) : null) }))
+      if (!(await container.state()).Running) {
+        await container.remove()
+        container = await DrillContainer.start(context, way, privileged)
       }
+      told(drill, await drillIn(context, way, privileged, drill, stage, container))
     }
   } finally {
     await container.remove()
   }
+}
+
+async function drillIn(context: CompareContext, way: Way, privileged: boolean, drill: DrillDefinition, stage: Stage, container: DrillContainer): Promise<Judgement> {
+  const absent = drill.planted === undefined ? '' : stage.missing[drill.planted]
+  if (absent !== '') return { outcome: 'missing', detail: absent }
+  if (drill.judged === 'machine') {
+    return isVm(way) ? panicIn(context, way, privileged, drill, stage, container) : { outcome: 'missing', detail: 'never tried on the host\'s own kernel: it would be the end of the host' }
+  }
+  const { Pid } = await container.state()
+  let during: Usage | null = null
+  const report = await container.try(drill.name, wordsOf(drill, stage), async () => {
+    if (drill.judged === 'limit') during = await usageOf(Pid)
+  })
+  // Who has ended without a word holds nothing any more.
+  return judge(drill, report, { boot: stage.boot, token: stage.token, before: container.before, during: report ? during : container.before })
 }
 
 /** Has a machine of its own crash, beside one that must not. */
@@ -74,7 +83,13 @@ async function panicIn(context: CompareContext, way: Way, privileged: boolean, d
 export async function drillSection(context: CompareContext): Promise<DrillSection> {
   const begun = performance.now()
   const drills: Drill[] = [false, true].flatMap((privileged) => CATALOG.map(({ name, title }): Drill => ({ drill: name, title, privileged, results: {} })))
-  const stage = await Stage.open(context.signal)
+  let stage: Stage
+  try {
+    stage = await Stage.open(context.signal)
+  } catch (error) {
+    context.signal.throwIfAborted()
+    return { drills: [], skipped: `the host's side of the drills cannot be started: ${messageOf(error)}`, notes: [], seconds: (performance.now() - begun) / 1000 }
+  }
   try {
     for (const way of context.ways) {
       for (const privileged of [false, true]) {
@@ -87,7 +102,7 @@ export async function drillSection(context: CompareContext): Promise<DrillSectio
           if (performance.now() < context.deadline) await drillsIn(context, way, privileged, stage, told)
         } catch (error) {
           context.signal.throwIfAborted()
-          absent = error instanceof Error ? error.message : String(error)
+          absent = messageOf(error)
         }
         for (const drill of CATALOG) {
           if (!drills.some((one) => one.drill === drill.name && one.privileged === privileged && one.results[way.name])) told(drill, { outcome: 'missing', detail: absent })
