@@ -25,15 +25,16 @@ const compare = (...more: string[]): Promise<Said> => exec(hull, drills(daemon.h
 const resultOf = (comparison: Comparison, drill: DrillName, privileged: boolean, way: IsolationName): DrillResult =>
   comparison.sections.drills!.drills.find((one) => one.drill === drill && one.privileged === privileged)!.results[way]!
 
+/** Loop devices are everybody's on this machine, processes are ours (scripts/isolated). */
+const loops = async () => (await exec('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'])).stdout.split('\n')
+const commandLines = async () => Promise.all((await readdir('/proc')).filter((pid) => /^\d+$/.test(pid)).map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')))
+
 /** What of a stage with this token, or of any container of ours, is still there. */
 async function leftOf(token: string): Promise<string[]> {
-  const loops = (await exec('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'])).stdout.split('\n').filter((line) => line.includes(token))
-  const found: string[] = []
-  for (const pid of await readdir('/proc')) {
-    const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : ''
-    if (command.includes(token) || command.includes('.hull-drills-')) found.push(command.replaceAll('\0', ' '))
-  }
-  return [...loops, ...found, ...(await readdir('/tmp')).filter((name) => name.startsWith('hull-drill.')), ...(await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== '')]
+  return [
+    ...(await loops()).filter((line) => line.includes(token)), ...(await commandLines()).filter((line) => line.includes(token) || line.includes('.hull-drills-')),
+    ...(await readdir('/tmp')).filter((name) => name.startsWith('hull-drill.')), ...(await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== ''),
+  ]
 }
 
 beforeAll(async () => {
@@ -93,13 +94,25 @@ it('its commands try the same again', async () => {
 it.each([['SIGINT', 'process'], ['SIGINT', 'vm'], ['SIGKILL', 'process'], ['SIGKILL', 'vm']] as const)('%s while drills run in isolation %s leaves nothing, and needs nobody to clean up', async (signal, isolation) => {
   const child = spawn(hull, drills(daemon.host, '--isolation', isolation), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: scratch }, detached: true })
   const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
-  const token = await until('a disk is planted', async () => /hull-drill (hd-[0-9a-f]{12})/.exec((await exec('losetup', ['-l', '-n', '-O', 'BACK-FILE'])).stdout)?.[1])
+  const token = await until('something is planted', async () => /build\/hull-drills\0host\0(hd-[0-9a-f]{12})/.exec((await commandLines()).join('\n'))?.[1])
+  await until('a disk is', async () => (await loops()).some((line) => line.includes(token)))
   const running = await until('drills run', async () => daemon.ok('ps', '-q'))
   expect(await daemon.ok('inspect', '-f', '{{.HostConfig.Isolation}}', running)).toBe(isolation)
   process.kill(signal === 'SIGINT' ? -child.pid! : child.pid!, signal) // Ctrl-C is for all that a terminal runs
   expect(await code).toBe(signal === 'SIGINT' ? 130 : null)
   await expect.poll(() => leftOf(token), { timeout: 30_000 }).toEqual([])
 }, 120_000)
+
+it('SIGKILL before a container runs leaves that one, which the next comparison removes', async () => {
+  const child = spawn(hull, drills(daemon.host, '--isolation', 'vm'), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: scratch } })
+  const gone = new Promise((resolve) => child.once('exit', resolve))
+  const id = await until('one is created', async () => daemon.ok('ps', '-aq', '--filter', 'status=created'))
+  child.kill('SIGKILL')
+  await gone
+  expect((await exec(hull, ['-H', daemon.host, 'compare', '--isolation', 'process', '--sections', 'drills', image], { env: { XDG_STATE_HOME: scratch } })).code).toBe(0)
+  await until('it is gone', async () => !(await daemon.ok('ps', '-aq')).includes(id))
+  await expect.poll(() => leftOf('build/hull-drills'), { timeout: 15_000 }).toEqual([])
+}, 60_000)
 
 it('plants what it may for a user who is not root, and says why the rest was not tried', async () => {
   const state = join(scratch, 'nobody')

@@ -48,7 +48,7 @@ export const CATALOG: readonly DrillDefinition[] = [
   {
     name: 'dmesg', title: 'read the kernel\'s log', judged: 'token', planted: 'log',
     does: 'Looks through the kernel\'s log (syslog(2), /dev/kmsg) for a line that the host has written there.',
-    harmless: 'It reads; the line is the one thing of all drills that stays, until the log is full.',
+    harmless: 'It reads; the line stays in the log, beside what the kernel itself logs of a loop device, a mount and an OOM kill.',
     expected: { container: ['refused', 'host'], vm: ['refused', 'guest'] },
   },
   {

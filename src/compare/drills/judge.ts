@@ -38,7 +38,7 @@ export function judge(drill: DrillDefinition, report: DrillReport | undefined, s
     if (found !== undefined) return { outcome: 'host', detail: found }
   }
   if (!report) return { outcome: 'refused', detail: 'it ended before it could say anything' }
-  if (drill.judged === 'token' && report.tokens.includes(seen.token)) return { outcome: 'host', detail: `${report.said}: it brought back ${seen.token}, which the host had put there` }
+  if (drill.judged === 'token' && report.tokens.includes(seen.token)) return { outcome: 'host', detail: `it brought back ${seen.token}, which the host had put there` }
   const ours = report.boot === seen.boot
   if (!report.done) return report.error === 'ENOSYS' ? { outcome: 'missing', detail: `${report.said}: this kernel cannot do it for anybody` } : { outcome: 'refused', detail: why(report) }
   if (!ours) return { outcome: 'guest', detail: `${why(report)}: it did, to its own kernel; the host saw nothing` }
