@@ -21,7 +21,7 @@ let daemon: TestDaemon
 let scratch: string
 
 const drills = (host: string, ...more: string[]) => ['-H', host, 'compare', '--sections', 'drills', '--format', 'json', ...more, image]
-const compare = (...more: string[]): Promise<Said> => exec(hull, drills(daemon.host, ...more), { env: { XDG_STATE_HOME: scratch }, timeoutMs: 280_000 })
+const compare = (...more: string[]): Promise<Said> => exec(hull, drills(daemon.host, ...more), { env: { XDG_STATE_HOME: scratch }, timeoutMs: 420_000 })
 const resultOf = (comparison: Comparison, drill: DrillName, privileged: boolean, way: IsolationName): DrillResult =>
   comparison.sections.drills!.drills.find((one) => one.drill === drill && one.privileged === privileged)!.results[way]!
 
@@ -55,7 +55,7 @@ afterAll(async () => {
 
 let comparison: Comparison
 it('tries every drill in every isolation, without --privileged and with it', async () => {
-  const said = await compare('--isolation', ways.join(','), '--time', '240')
+  const said = await compare('--isolation', ways.join(','), '--time', '400')
   expect(said.stderr).toBe('')
   comparison = parseComparison(said.stdout)
   const delegated = /^\S+ \/sys\/fs\/cgroup cgroup2 \S*\bnsdelegate\b/m.test(await readFile('/proc/mounts', 'utf8'))
@@ -65,7 +65,7 @@ it('tries every drill in every isolation, without --privileged and with it', asy
     const wanted = Object.fromEntries(CATALOG.map((drill) => [drill.name, Object.fromEntries(ways.map((way) => [way, { outcome: expectedOf(drill, way === 'process' ? 'container' : 'vm', privileged, host) }]))]))
     expect(told, privileged ? 'privileged' : 'not privileged').toMatchObject(wanted)
   }
-}, 300_000)
+}, 430_000)
 
 it('with --privileged at least four reach the host from a container, and none from a VM', () => {
   const reached = (way: IsolationName, privileged: boolean) => CATALOG.filter(({ name }) => resultOf(comparison, name, privileged, way).outcome === 'host').map(({ name }) => name)
@@ -96,8 +96,11 @@ it.each([['SIGINT', 'process'], ['SIGINT', 'vm'], ['SIGKILL', 'process'], ['SIGK
   const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
   const token = await until('something is planted', async () => /build\/hull-drills\0host\0(hd-[0-9a-f]{12})/.exec((await commandLines()).join('\n'))?.[1])
   await until('a disk is', async () => (await loops()).some((line) => line.includes(token)))
-  const running = await until('drills run', async () => daemon.ok('ps', '-q'))
-  expect(await daemon.ok('inspect', '-f', '{{.HostConfig.Isolation}}', running)).toBe(isolation)
+  const running = await until('both containers run', async () => {
+    const ids = (await daemon.ok('ps', '-q')).split('\n')
+    return ids.length === 2 && ids
+  })
+  expect(await daemon.ok('inspect', '-f', '{{.HostConfig.Isolation}}', ...running)).toBe(`${isolation}\n${isolation}`)
   process.kill(signal === 'SIGINT' ? -child.pid! : child.pid!, signal) // Ctrl-C is for all that a terminal runs
   expect(await code).toBe(signal === 'SIGINT' ? 130 : null)
   await expect.poll(() => leftOf(token), { timeout: 30_000 }).toEqual([])

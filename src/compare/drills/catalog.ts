@@ -95,7 +95,7 @@ export const CATALOG: readonly DrillDefinition[] = [
   },
   {
     name: 'panic', title: 'crash the kernel', judged: 'machine',
-    does: 'Writes c to /proc/sysrq-trigger, in a VM started for that alone, while another of its kind runs.',
+    does: 'Writes c to /proc/sysrq-trigger, in a VM that was started for the drills alone, while another of its kind runs.',
     harmless: 'Only VMs are asked to, and the program itself refuses on a kernel whose boot id begins as the host\'s, or cannot be read.',
     expected: { container: ['missing', 'missing'], vm: ['refused', 'guest'] },
   },

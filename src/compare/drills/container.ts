@@ -18,6 +18,7 @@ export const MEMORY_LIMIT = 64 << 20
 /** ms until a drill has said something; the program gives itself as long. */
 const SAYS_WITHIN = 120_000
 const ENDS_WITHIN = 10_000
+const CRASHES_WITHIN = 60_000
 
 export const isVm = (way: Way): boolean => way.name === 'vm' || way.name === 'vm-cold'
 
@@ -33,14 +34,14 @@ export class DrillContainer {
   /** The host's view of its cgroup before any drill; null: it cannot be read. */
   before: Usage | null = null
 
-  static async start(context: CompareContext, way: Way, privileged: boolean, autoRemove = true): Promise<DrillContainer> {
+  static async start(context: CompareContext, way: Way, privileged: boolean): Promise<DrillContainer> {
     const { client, instances, signal } = context
     const place = placeOf()
     const id = await instances.create({
       Image: context.image, Entrypoint: [`/${place}/drill`], Cmd: ['wait'], User: '0:0', WorkingDir: '/', Healthcheck: { Test: ['NONE'] },
       OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
       HostConfig: {
-        ...way.hostConfig, Privileged: privileged, AutoRemove: autoRemove, PidsLimit: PIDS_LIMIT, ...(isVm(way) ? {} : { Memory: MEMORY_LIMIT, MemorySwap: MEMORY_LIMIT }),
+        ...way.hostConfig, Privileged: privileged, AutoRemove: true, PidsLimit: PIDS_LIMIT, ...(isVm(way) ? {} : { Memory: MEMORY_LIMIT, MemorySwap: MEMORY_LIMIT }),
       },
     })
     try {
@@ -64,12 +65,12 @@ export class DrillContainer {
   }
 
   /** As `docker inspect` has it; one that the daemon has removed does not run. */
-  async state(): Promise<{ Running: boolean; ExitCode: number; Pid: number }> {
+  async state(): Promise<{ Running: boolean; Pid: number }> {
     try {
-      const { State } = await this.context.client.json<{ State: { Running: boolean; ExitCode: number; Pid: number } }>('GET', `/containers/${this.id}/json`)
+      const { State } = await this.context.client.json<{ State: { Running: boolean; Pid: number } }>('GET', `/containers/${this.id}/json`)
       return State
     } catch (error) {
-      if (error instanceof ApiError && error.statusCode === 404) return { Running: false, ExitCode: 0, Pid: 0 }
+      if (error instanceof ApiError && error.statusCode === 404) return { Running: false, Pid: 0 }
       throw error
     }
   }
@@ -93,6 +94,25 @@ export class DrillContainer {
     } finally {
       signal.removeEventListener('abort', stop)
       stream.destroy()
+    }
+  }
+
+  /** Tries a drill that may end the whole container. */
+  async tryToEnd(drill: DrillName, words: readonly string[]): Promise<{ report: DrillReport | undefined; running: boolean; exitCode: number }> {
+    const { client, signal } = this.context
+    const giveUp = new AbortController()
+    // The daemon removes it when it ends: its exit code is asked for before.
+    const exit = client.json<{ StatusCode: number }>('POST', `/containers/${this.id}/wait`, { query: { condition: 'removed' }, signal: AbortSignal.any([signal, giveUp.signal]) }).catch(() => undefined)
+    try {
+      const report = await this.try(drill, words).catch(() => undefined) // the connection may go with it
+      signal.throwIfAborted()
+      const timer = setTimeout(() => giveUp.abort(), report ? 0 : CRASHES_WITHIN)
+      const ended = await exit
+      clearTimeout(timer)
+      signal.throwIfAborted()
+      return { report, running: !ended, exitCode: ended?.StatusCode ?? 0 }
+    } finally {
+      giveUp.abort()
     }
   }
 

@@ -6,10 +6,7 @@ import { DrillContainer, isVm, MEMORY_LIMIT, PIDS_LIMIT } from '../drills/contai
 import { judge, judgePanic, type Judgement } from '../drills/judge.js'
 import { usageOf, type Usage } from '../drills/limits.js'
 import { program, Stage } from '../drills/stage.js'
-import type { Drill, DrillResult, DrillSection } from '../types.js'
-
-/** ms that a machine gets to be gone after its kernel has crashed. */
-const CRASHES_WITHIN = 60_000
+import type { Drill, DrillSection } from '../types.js'
 
 const wordsOf = (drill: DrillDefinition, stage: Stage) => [`boot=${stage.boot.slice(0, 8)}`, ...(drill.planted === 'device' ? [`device=${stage.device}`] : [])]
 
@@ -21,58 +18,77 @@ function commandOf(context: CompareContext, way: Way, privileged: boolean, drill
   return plant + words.map(shellWord).join(' ')
 }
 
-/** The drills of one way: in one container, and in a new one after a drill that has ended it. Rejects: a container cannot be had. */
-async function drillsIn(context: CompareContext, way: Way, privileged: boolean, stage: Stage, told: (drill: DrillDefinition, judgement: Judgement) => void): Promise<void> {
-  let container = await DrillContainer.start(context, way, privileged)
-  try {
-    for (const drill of CATALOG) {
-      context.signal.throwIfAborted()
-      if (performance.now() > context.deadline) return
-      context.progress(`drills: ${way.title}${privileged ? ', privileged' : ''}, ${drill.title}`)
-      if (!(await container.state()).Running) {
-        await container.remove()
-        container = await DrillContainer.start(context, way, privileged)
-      }
-      told(drill, await drillIn(context, way, privileged, drill, stage, container))
+/** The two containers of one way, without --privileged and with it. */
+class Pair {
+  readonly #containers = new Map<boolean, DrillContainer>()
+  readonly #failed = new Map<boolean, unknown>()
+
+  constructor(
+    private readonly context: CompareContext,
+    private readonly way: Way,
+  ) {}
+
+  /** One that runs: a new one where a drill has ended the last. Rejects: it cannot be had, and is not tried again. */
+  async get(privileged: boolean): Promise<DrillContainer> {
+    if (this.#failed.has(privileged)) throw this.#failed.get(privileged)
+    const found = this.#containers.get(privileged)
+    if (found && (await found.state()).Running) return found
+    await found?.remove()
+    this.#containers.delete(privileged)
+    try {
+      const made = await DrillContainer.start(this.context, this.way, privileged)
+      this.#containers.set(privileged, made)
+      return made
+    } catch (error) {
+      this.#failed.set(privileged, error)
+      throw error
     }
-  } finally {
-    await container.remove()
+  }
+
+  async remove(): Promise<void> {
+    await Promise.all([...this.#containers.values()].map((container) => container.remove()))
   }
 }
 
-async function drillIn(context: CompareContext, way: Way, privileged: boolean, drill: DrillDefinition, stage: Stage, container: DrillContainer): Promise<Judgement> {
+async function drillIn(way: Way, privileged: boolean, drill: DrillDefinition, stage: Stage, pair: Pair): Promise<Judgement> {
   const absent = drill.planted === undefined ? '' : stage.missing[drill.planted]
   if (absent !== '') return { outcome: 'missing', detail: absent }
+  if (drill.judged === 'machine' && !isVm(way)) return { outcome: 'missing', detail: 'never tried on the host\'s own kernel: it would be the end of the host' }
+  const container = await pair.get(privileged)
+  const words = wordsOf(drill, stage)
   if (drill.judged === 'machine') {
-    return isVm(way) ? panicIn(context, way, privileged, drill, stage, container) : { outcome: 'missing', detail: 'never tried on the host\'s own kernel: it would be the end of the host' }
+    // The other one must live on.
+    const other = await pair.get(!privileged)
+    const end = await container.tryToEnd(drill.name, words)
+    return judgePanic(end.report, { ...end, others: (await other.try('sysctl', [])) !== undefined })
   }
   const { Pid } = await container.state()
   let during: Usage | null = null
-  const report = await container.try(drill.name, wordsOf(drill, stage), async () => {
+  const report = await container.try(drill.name, words, async () => {
     if (drill.judged === 'limit') during = await usageOf(Pid)
   })
   // Who has ended without a word holds nothing any more.
   return judge(drill, report, { boot: stage.boot, token: stage.token, before: container.before, during: report ? during : container.before })
 }
 
-/** Has a machine of its own crash, beside one that must not. */
-async function panicIn(context: CompareContext, way: Way, privileged: boolean, drill: DrillDefinition, stage: Stage, other: DrillContainer): Promise<Judgement> {
-  // Kept when it ends: its state is what is judged.
-  const container = await DrillContainer.start(context, way, privileged, false)
+/** The drills of one way. What cannot be tried since there is no container is told as well. */
+async function drillsIn(context: CompareContext, way: Way, stage: Stage, told: (drill: DrillDefinition, privileged: boolean, judgement: Judgement) => void): Promise<void> {
+  const pair = new Pair(context, way)
   try {
-    const report = await container.try(drill.name, wordsOf(drill, stage)).catch((error: unknown) => {
-      context.signal.throwIfAborted()
-      if (error instanceof Error) return undefined // the connection went with the machine
-      throw error
-    })
-    let state = await container.state()
-    for (const end = performance.now() + CRASHES_WITHIN; state.Running && !report && performance.now() < end; state = await container.state()) {
-      context.signal.throwIfAborted()
-      await new Promise((resolve) => setTimeout(resolve, 100))
+    for (const drill of CATALOG) {
+      for (const privileged of [false, true]) {
+        context.signal.throwIfAborted()
+        context.progress(`drills: ${way.title}${privileged ? ', privileged' : ''}, ${drill.title}`)
+        try {
+          told(drill, privileged, performance.now() > context.deadline ? { outcome: 'missing', detail: 'the time was over' } : await drillIn(way, privileged, drill, stage, pair))
+        } catch (error) {
+          context.signal.throwIfAborted()
+          told(drill, privileged, { outcome: 'missing', detail: messageOf(error) })
+        }
+      }
     }
-    return judgePanic(report, { running: state.Running, exitCode: state.ExitCode, others: (await other.try('sysctl', [])) !== undefined })
   } finally {
-    await container.remove()
+    await pair.remove()
   }
 }
 
@@ -92,22 +108,9 @@ export async function drillSection(context: CompareContext): Promise<DrillSectio
   }
   try {
     for (const way of context.ways) {
-      for (const privileged of [false, true]) {
-        const told = (drill: DrillDefinition, judgement: Judgement) => {
-          const result: DrillResult = { ...judgement, command: commandOf(context, way, privileged, drill, stage) }
-          drills.find((one) => one.drill === drill.name && one.privileged === privileged)!.results[way.name] = result
-        }
-        let absent = 'the time was over'
-        try {
-          if (performance.now() < context.deadline) await drillsIn(context, way, privileged, stage, told)
-        } catch (error) {
-          context.signal.throwIfAborted()
-          absent = messageOf(error)
-        }
-        for (const drill of CATALOG) {
-          if (!drills.some((one) => one.drill === drill.name && one.privileged === privileged && one.results[way.name])) told(drill, { outcome: 'missing', detail: absent })
-        }
-      }
+      await drillsIn(context, way, stage, (drill, privileged, judgement) => {
+        drills.find((one) => one.drill === drill.name && one.privileged === privileged)!.results[way.name] = { ...judgement, command: commandOf(context, way, privileged, drill, stage) }
+      })
     }
   } finally {
     await stage.close()
