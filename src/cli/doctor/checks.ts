@@ -166,7 +166,7 @@ async function machine(boot: boolean): Promise<Finding[]> {
   }
   if (!existsSync('/dev/kvm')) await tcg('there is no /dev/kvm')
   else {
-    const booted = await probe.bootGuest(parts, 'kvm', 10_000)
+    const booted = await probe.bootGuest(parts, 'kvm', probe.KVM_TIMEOUT)
     if (booted.ok) result.push(finding('KVM', 'ok', `booted a guest (${booted.kernel}) in ${booted.milliseconds} ms`))
     else await tcg(`/dev/kvm is there, but a guest does not boot with it: ${booted.reason ?? 'no reason known'}`)
   }

@@ -24,6 +24,8 @@ export interface BootResult {
   agent?: string
   /** Why not. */
   reason?: string
+  /** The guest was given up: on a machine that is busy enough it may come up another time. */
+  timedOut?: boolean
 }
 
 /** The accelerator that VMs get, and why not a better one. */
@@ -57,7 +59,7 @@ export async function bootGuest(parts: VmParts, accelerator: Accelerator, timeou
       child.kill('SIGKILL')
     }
     const timer = setTimeout(
-      () => decide({ ok: false, milliseconds: elapsed(), reason: `no sign of life from the guest within ${timeoutMs / 1000} seconds` }),
+      () => decide({ ok: false, milliseconds: elapsed(), timedOut: true, reason: `no sign of life from the guest within ${timeoutMs / 1000} seconds` }),
       timeoutMs,
     )
     const parser = new FrameParser()
@@ -93,14 +95,21 @@ export async function bootGuest(parts: VmParts, accelerator: Accelerator, timeou
 interface Cached {
   key: string
   choice: AcceleratorChoice
+  /** Milliseconds of the epoch after which the answer is no longer believed; absent: never. */
+  until?: number
 }
 
-/** Milliseconds that a guest on KVM gets to come up; it needs a fraction of a second. */
-const KVM_TIMEOUT = 10_000
+/**
+ * Milliseconds that a guest on KVM gets to come up. It needs a fraction of a second, but 10 to 15 where the host is itself emulated, and "software emulation" is a bad answer to give a
+ * user for a busy minute.
+ */
+export const KVM_TIMEOUT = 30_000
+/** Milliseconds for which it is believed that KVM hangs: a host whose KVM does is not to wait for it with each restart of the daemon, one that was busy shall not stay without KVM until it boots. */
+const TIMEOUT_BELIEVED = 3_600_000
 
 /** Chooses the accelerator: KVM only when a guest really boots with it. */
 export class AcceleratorProbe {
-  private known: { key: string; choice: Promise<AcceleratorChoice> } | undefined
+  private known: { key: string; found: Promise<Cached> } | undefined
 
   constructor(
     /** Where the answer is kept across restarts of the daemon; '' : nowhere. */
@@ -109,34 +118,41 @@ export class AcceleratorProbe {
     private readonly timeoutMs = KVM_TIMEOUT,
   ) {}
 
-  /** The choice for these parts. Boots a guest at most once for each host boot, host kernel, QEMU and guest build. */
+  /** The choice for these parts. Boots a guest at most once for each host boot, host kernel, QEMU and guest build, and again an hour after one that hung. */
   async choose(parts: VmParts): Promise<AcceleratorChoice> {
     const key = await this.key(parts)
-    if (this.known?.key !== key) {
-      const choice = this.find(parts, key)
-      this.known = { key, choice }
-      choice.catch(() => (this.known = undefined))
+    const { known } = this
+    if (known?.key === key) {
+      const found = await known.found
+      if (!expired(found)) return found.choice
+      if (this.known === known) this.known = undefined
     }
-    return this.known.choice
+    if (this.known?.key !== key) {
+      const found = this.find(parts, key)
+      this.known = { key, found }
+      found.catch(() => (this.known = undefined))
+    }
+    return (await this.known.found).choice
   }
 
-  private async find(parts: VmParts, key: string): Promise<AcceleratorChoice> {
+  private async find(parts: VmParts, key: string): Promise<Cached> {
     const cached = await this.read()
-    if (cached?.key === key) return cached.choice
-    const probed = await this.probe(parts)
+    if (cached?.key === key && !expired(cached)) return cached
+    const { timedOut, ...probed } = await this.probe(parts)
     // Here, since the answer is kept for this boot of the host: a figure that differed by a kilohertz would be another template.
     const tscKhz = probed.accelerator === 'tcg' ? await measureTscKhz() : undefined
     const choice = { ...probed, ...(tscKhz === undefined ? {} : { tscKhz }) }
+    const until = timedOut ? { until: Date.now() + TIMEOUT_BELIEVED } : {}
     if (this.cacheFile !== '') {
       // Only a saved second: not being able to keep it must not stop anything.
-      await writeFileAtomic(this.cacheFile, JSON.stringify({ key, ...choice })).catch((error: unknown) =>
+      await writeFileAtomic(this.cacheFile, JSON.stringify({ key, ...choice, ...until })).catch((error: unknown) =>
         log.warn('cannot keep the result of the KVM probe', { path: this.cacheFile, error: messageOf(error) }),
       )
     }
-    return choice
+    return { key, choice, ...until }
   }
 
-  private async probe(parts: VmParts): Promise<AcceleratorChoice> {
+  private async probe(parts: VmParts): Promise<AcceleratorChoice & { timedOut?: boolean }> {
     try {
       await access(this.device, constants.R_OK | constants.W_OK)
     } catch (error) {
@@ -144,7 +160,7 @@ export class AcceleratorProbe {
     }
     const boot = await bootGuest(parts, 'kvm', this.timeoutMs)
     if (boot.ok) return { accelerator: 'kvm', reason: '' }
-    return { accelerator: 'tcg', reason: `${this.device} exists but does not boot a guest: ${boot.reason ?? 'unknown'}` }
+    return { accelerator: 'tcg', reason: `${this.device} exists but does not boot a guest: ${boot.reason ?? 'unknown'}`, ...(boot.timedOut ? { timedOut: true } : {}) }
   }
 
   private async read(): Promise<Cached | undefined> {
@@ -153,10 +169,11 @@ export class AcceleratorProbe {
     try {
       const value: unknown = JSON.parse((await readIfExists(this.cacheFile)) ?? 'null')
       if (typeof value !== 'object' || value === null) return undefined
-      const { key, accelerator, reason, tscKhz } = value as Record<string, unknown>
+      const { key, accelerator, reason, tscKhz, until } = value as Record<string, unknown>
       if (typeof key !== 'string' || typeof reason !== 'string' || (accelerator !== 'kvm' && accelerator !== 'tcg')) return undefined
       if (tscKhz !== undefined && (typeof tscKhz !== 'number' || !Number.isInteger(tscKhz) || tscKhz <= 0)) return undefined
-      return { key, choice: { accelerator, reason, ...(tscKhz === undefined ? {} : { tscKhz }) } }
+      if (until !== undefined && typeof until !== 'number') return undefined
+      return { key, choice: { accelerator, reason, ...(tscKhz === undefined ? {} : { tscKhz }) }, ...(until === undefined ? {} : { until }) }
     } catch {
       return undefined // unreadable: probed again and written anew
     }
@@ -170,4 +187,9 @@ export class AcceleratorProbe {
     }
     return hash.digest('hex')
   }
+}
+
+/** Also when the clock was set back by more than the time that is believed. */
+function expired({ until }: Cached): boolean {
+  return until !== undefined && (Date.now() > until || until - Date.now() > TIMEOUT_BELIEVED)
 }
