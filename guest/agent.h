@@ -101,9 +101,13 @@ uint64_t cgroup_value(const char *file, const char *name);
 void pressure_watch(void);
 
 /* ---- agent_disk.c: the root file system as seen by the agent ---- */
+/* Before HELLO, of a memory template with the disk that its clones get: mounts it, if the command line names one. */
+void disk_prepare(void);
 bool root_mount(const struct config *c, char *message);
 /* Writes everything to the disk and unmounts it. */
 void root_unmount(void);
+/* After a rehearsal: as it was before. */
+void root_leave(void);
 
 /* ---- agent_share.c: host directories and files through virtiofs ---- */
 /* An entry "share:INDEX:OPTIONS:TARGET" of CONFIG's mounts. */

@@ -129,5 +129,6 @@ int boot(void) {
   /* What is the same for every container, before HELLO: a clone of a template finds it done. */
   cgroup_prepare();
   net_prepare();
+  disk_prepare();
   return open_port();
 }

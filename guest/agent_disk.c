@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,8 +12,11 @@
 #include "agent.h"
 
 #define DEVICE_WAIT_MS 3000
+#define DIR_UPPER DIR_DISK "/upper"
+#define DIR_WORK DIR_DISK "/work"
 
-static bool disk_mounted;
+static const char *disk_device; /* NULL: not mounted */
+static bool disk_new; /* mounted before HELLO: nobody has used it */
 
 /* A device may be probed a moment after its module is there. */
 static void wait_for(const char *device) {
@@ -44,13 +48,37 @@ static bool etc_files(char *message) {
          write_file("etc_resolv", DIR_FILES "/resolv.conf", message);
 }
 
-/* The root directory of an overlay is the upper one: it takes owner and mode of the image's. */
-static bool upper_dir(const char *path, char *message) {
-  struct stat lower;
-  if (mkdir(path, 0755) < 0) return errno == EEXIST || fail(message, "%s: %s", path, strerror(errno));
-  if (stat(DIR_LOWER, &lower) < 0 || chown(path, lower.st_uid, lower.st_gid) < 0 || chmod(path, lower.st_mode & 07777) < 0)
-    return fail(message, "%s: %s", path, strerror(errno));
+/* The root directory of an overlay is the upper one: on a new disk it takes owner and mode of the image's. */
+static bool upper_dir(char *message) {
+  struct stat lower, upper;
+  if (mkdir(DIR_UPPER, 0755) < 0 && (errno != EEXIST || !disk_new)) return errno == EEXIST || fail(message, "%s: %s", DIR_UPPER, strerror(errno));
+  if (stat(DIR_LOWER, &lower) < 0 || stat(DIR_UPPER, &upper) < 0) return fail(message, "%s: %s", DIR_UPPER, strerror(errno));
+  /* Most images' root is what a new directory is: then nothing is written. */
+  if ((lower.st_uid != upper.st_uid || lower.st_gid != upper.st_gid) && chown(DIR_UPPER, lower.st_uid, lower.st_gid) < 0)
+    return fail(message, "%s: %s", DIR_UPPER, strerror(errno));
+  return ((lower.st_mode ^ upper.st_mode) & 07777) == 0 || chmod(DIR_UPPER, lower.st_mode & 07777) == 0 || fail(message, "%s: %s", DIR_UPPER, strerror(errno));
+}
+
+static bool work_dir(char *message) {
+  return mkdir(DIR_WORK, 0700) == 0 || errno == EEXIST || fail(message, "%s: %s", DIR_WORK, strerror(errno));
+}
+
+static bool disk_mount(const char *device, char *message) {
+  wait_for(device);
+  /* noinit_itable: no background thread that writes a fresh disk's inode tables */
+  if (!mount_on(device, DIR_DISK, "ext4", MS_NODEV | MS_NOATIME, "noinit_itable", message)) return false;
+  disk_device = device;
   return true;
+}
+
+void disk_prepare(void) {
+  char message[MESSAGE_MAX];
+  const char *device = getenv("hull_disk"); /* the kernel hands on what it does not know of its command line */
+  if (device == NULL) return;
+  if (!disk_mount(device, message) || !work_dir(message)) die("%s", message);
+  if (mkdir(DIR_UPPER, 0755) < 0) die("%s: %s", DIR_UPPER, strerror(errno));
+  sync(); /* the template's copy of the disk and its memory belong together; the less of it is in memory, the less each clone writes */
+  disk_new = true;
 }
 
 bool root_mount(const struct config *c, char *message) {
@@ -58,23 +86,18 @@ bool root_mount(const struct config *c, char *message) {
   wait_for(c->root);
   if (!mount_on(c->root, DIR_LOWER, "erofs", MS_RDONLY | MS_NODEV, NULL, message)) return false;
   if (*c->disk != 0) {
-    wait_for(c->disk);
-    /* noinit_itable: no background thread that writes a fresh disk's inode tables */
-    if (!mount_on(c->disk, DIR_DISK, "ext4", MS_NODEV | MS_NOATIME, "noinit_itable", message)) return false;
-    disk_mounted = true;
+    if (disk_device == NULL && !disk_mount(c->disk, message)) return false;
   } else if (!mount_on("tmpfs", DIR_DISK, "tmpfs", MS_NODEV, "mode=0755", message)) {
     return false;
   }
-  if (!upper_dir(DIR_DISK "/upper", message)) return false;
-  if (mkdir(DIR_DISK "/work", 0700) < 0 && errno != EEXIST) return fail(message, "work: %s", strerror(errno));
-  return mount_on("overlay", DIR_ROOT, "overlay", MS_NODEV, "lowerdir=" DIR_LOWER ",upperdir=" DIR_DISK "/upper,workdir=" DIR_DISK "/work",
-                  message) &&
+  return upper_dir(message) && work_dir(message) &&
+         mount_on("overlay", DIR_ROOT, "overlay", MS_NODEV, "lowerdir=" DIR_LOWER ",upperdir=" DIR_UPPER ",workdir=" DIR_WORK, message) &&
          etc_files(message);
 }
 
 void root_unmount(void) {
   shares_unmount();
-  if (!disk_mounted) return;
+  if (disk_device == NULL) return;
   int fd = open(DIR_DISK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) {
     syncfs(fd); /* what follows is only about a clean journal */
@@ -82,15 +105,21 @@ void root_unmount(void) {
   }
   umount2(DIR_ROOT, MNT_DETACH);
   umount2(DIR_DISK, MNT_DETACH);
-  disk_mounted = false;
   /* The last reference may be dropped by a kernel worker a moment later. O_EXCL opens when no mount holds the device. */
   for (int i = 0; i < 200; i++) {
-    int device = open(config.disk, O_RDONLY | O_EXCL | O_CLOEXEC);
+    int device = open(disk_device, O_RDONLY | O_EXCL | O_CLOEXEC);
     if (device >= 0) {
       close(device);
+      disk_device = NULL;
       return;
     }
     usleep(1000 * (useconds_t)(i < 20 ? 1 : 10));
   }
-  say("%s is still in use", config.disk);
+  say("%s is still in use", disk_device);
+  disk_device = NULL;
+}
+
+void root_leave(void) {
+  /* A disk that was there before the rehearsal stays mounted: of what is on it, its mount namespace's end takes the rest. */
+  if (!disk_new) root_unmount();
 }

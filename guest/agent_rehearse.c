@@ -47,7 +47,7 @@ static bool play(char *text, size_t size, char *message) {
   bool ok = spawn(&spec, -1, &started, &code, message) && watch_process(&started, message);
   cgroup_kill();
   net_down();
-  root_unmount();
+  root_leave();
   return ok;
 }
 

@@ -78,6 +78,8 @@ int __wrap_unshare(int flags);
 int __wrap_unshare(int flags) { (void)flags; return 0; }
 void __wrap_root_unmount(void);
 void __wrap_root_unmount(void) {}
+void __wrap_root_leave(void);
+void __wrap_root_leave(void) {}
 void __wrap_cgroup_kill(void);
 void __wrap_cgroup_kill(void) {}
 bool __wrap_cgroup_oom(void);

@@ -1,4 +1,4 @@
-import { access, mkdir, rm } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { run } from '../base/run.js'
@@ -17,6 +17,7 @@ import type { NamespaceOwners } from '../network/slots.js'
 import { locateRuntime } from '../oci/runtime.js'
 import { ProcessDriver } from '../sandbox/process/driver.js'
 import { VmDriver } from '../sandbox/vm/driver.js'
+import { diskContent } from '../storage/disk.js'
 import { openStorage } from '../storage/storage.js'
 import type { DaemonFlags } from './flags.js'
 import { checkRemap, resolveRemap } from './userns-remap.js'
@@ -89,14 +90,11 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     pool: flags.vmPool,
     openTap: (id): Promise<number> => network.tapAhead(id),
     erofsFor: (chainId, layers) => storage.erofs.erofsFor(chainId, layers),
-    diskFor: async (spec, uid) => {
-      const path = join(spec.stateDir, 'disk.img')
-      // The disk is the container's writable layer: it is kept from one start to the next.
-      const there = await access(path).then(() => true, () => false)
-      if (!there) await storage.disks.create(path, spec.diskBytes ?? flags.vmDiskBytes, uid, uid)
-      return path
+    disks: {
+      usual: flags.vmDiskBytes,
+      make: (path, size, uid, content) => storage.disks.create(path, size, uid, uid, content),
+      content: diskContent,
     },
-    removeDisk: (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),
   })
   return new HullEngine({
     store: new ContainerStore(join(dataRoot, 'containers')),

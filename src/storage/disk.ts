@@ -19,8 +19,10 @@ export const DISK_BOUNDS = { smallest: 16 * 2 ** 20, largest: 2 ** 40 } as const
 
 const extentsSchema = z.array(z.tuple([z.number().int().min(0), z.number().int().min(1)]))
 
-/** The parts of an empty file system that are not zero. */
-interface Template {
+/** What of a disk is not zero: enough to make one that is the same. */
+export interface DiskContent {
+  /** Bytes, virtual. */
+  size: number
   extents: { offset: number; data: Buffer }[]
 }
 
@@ -30,8 +32,8 @@ interface Template {
  * first mount (inode tables, journal) the guest's kernel does in the background.
  */
 export class Disks {
-  private readonly flights = new Flights<Template>()
-  private template: Template | undefined
+  private readonly flights = new Flights<DiskContent>()
+  private template: DiskContent | undefined
 
   private constructor(
     private readonly root: string,
@@ -49,12 +51,13 @@ export class Disks {
     return new Disks(root, size)
   }
 
-  /** Makes the sparse file `path` (it must not exist) of `sizeBytes` virtual bytes with an empty ext4, mode 0600, owned by `uid`:`gid`. On failure nothing is left. */
-  async create(path: string, sizeBytes: number, uid: number, gid: number): Promise<void> {
+  /** Makes the sparse file `path` (it must not exist) of `sizeBytes` virtual bytes with an empty ext4, or that of `content`, mode 0600, owned by `uid`:`gid`. On failure nothing is left. */
+  async create(path: string, sizeBytes: number, uid: number, gid: number, content?: DiskContent): Promise<void> {
     const { smallest, largest } = DISK_BOUNDS
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < smallest || sizeBytes > largest) throw new HullError(400, `a disk must have between ${smallest} and ${largest} bytes`)
     const size = wholeBlocks(sizeBytes)
-    const template = size === this.usual ? await this.usualTemplate() : undefined
+    if (content && content.size !== size) throw internal(`a disk of ${size} bytes from one of ${content.size}`)
+    const template = content ?? (size === this.usual ? await this.usualTemplate() : undefined)
     const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)
     try {
       await file.truncate(size)
@@ -72,12 +75,12 @@ export class Disks {
     }
   }
 
-  private async usualTemplate(): Promise<Template> {
+  private async usualTemplate(): Promise<DiskContent> {
     return this.template ?? this.flights.run('usual', async () => {
       const path = join(this.root, `ext4-${this.usual}`)
       const there = await stat(path).then((s) => s.size === this.usual, () => false)
       if (!there) await this.makeTemplate(path)
-      return (this.template = await readTemplate(path))
+      return (this.template = await diskContent(path))
     })
   }
 
@@ -106,7 +109,8 @@ async function makeFileSystem(path: string): Promise<void> {
   ], { env: systemPath })
 }
 
-async function readTemplate(path: string): Promise<Template> {
+/** Reads what is not zero of a sparse file: a disk that is new, or nearly. Throws when it is not sparse. */
+export async function diskContent(path: string): Promise<DiskContent> {
   const { stdout } = await runOk(extentsBinary, [path], { env: {} })
   const extents = extentsSchema.parse(JSON.parse(stdout))
   const total = extents.reduce((sum, [, length]) => sum + length, 0)
@@ -114,13 +118,13 @@ async function readTemplate(path: string): Promise<Template> {
   if (total > 64 << 20) throw internal(`${path} is not sparse: the data root's file system must support holes`)
   const file = await open(path, 'r')
   try {
-    const parts: Template['extents'] = []
+    const parts: DiskContent['extents'] = []
     for (const [offset, length] of extents) {
       const data = Buffer.alloc(length)
       await file.read(data, 0, length, offset)
       if (!data.every((byte) => byte === 0)) parts.push({ offset, data })
     }
-    return { extents: parts }
+    return { size: (await file.stat()).size, extents: parts }
   } finally {
     await file.close()
   }

@@ -29,11 +29,12 @@ import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
+import { diskExists, diskPath, ensureDisk, type VmDisks } from './disks.js'
 import { Templates, type Template, type TemplateShape } from './templates.js'
 import { VmSandbox } from './sandbox.js'
 import { Taps } from './taps.js'
 import { checkShare, sharesOf } from './shares.js'
-import { giveDisk, makeVmDirectory, removeRunDirectory } from './vmdir.js'
+import { makeVmDirectory, removeRunDirectory } from './vmdir.js'
 import { UidAllocator, uidFile } from './uids.js'
 
 /** Everything that the driver needs from outside. */
@@ -46,10 +47,8 @@ export interface VmDriverOptions {
   guestDir: string
   /** EROFS image of an image's layers (storage/): made once per chain, kept while the image is. */
   erofsFor: (chainId: string, layers: string[]) => Promise<string>
-  /** ext4 image for a container's writable layer (storage/), made at the first start, below stateDir. */
-  diskFor: (spec: WorkloadSpec, uid: number) => Promise<string>
-  /** Removes what {@link diskFor} made. */
-  removeDisk: (spec: Pick<WorkloadSpec, 'id' | 'stateDir'>) => Promise<void>
+  /** How disks for containers' writable layers are made (storage/), at their first start. */
+  disks: VmDisks
   /** Parent cgroup of containers without one; default '/hull'. */
   cgroupParent?: string
   /** Where conmon writes exit files; default execRoot/exits. */
@@ -119,7 +118,7 @@ export class VmDriver implements SandboxDriver {
         throw error
       }
     })
-    this.templates = new Templates(join(this.jails, 'templates'))
+    this.templates = new Templates(join(this.jails, 'templates'), options.disks)
     this.ahead = new AheadMachines(options.pool ?? 0, {
       jailRoot: async () => (await this.prepare()).jailRoot,
       openTap: options.openTap,
@@ -130,7 +129,7 @@ export class VmDriver implements SandboxDriver {
       keepTap: (id, fd, over) => this.taps.keep(id, fd, over),
       forget: async (spec, uid) => {
         if (uid !== undefined) await this.forget(spec, uid, undefined)
-        await options.removeDisk(spec)
+        await rm(diskPath(spec.stateDir), { force: true })
       },
     })
     this.probe = new AcceleratorProbe(join(this.jails, 'accelerator.json'), options.kvmDevice)
@@ -246,7 +245,9 @@ export class VmDriver implements SandboxDriver {
       const frames: Record<string, Buffer> = ahead
         ? { 'rehearse.frames': rehearseFrames(spec, size.guestMemory, capabilitiesFor(spec, spec.privileged)) }
         : { 'config.frames': configFrames(spec, size.guestMemory, sockets), 'run.frames': run }
-      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge' }
+      // A template may have a new disk mounted: whose disk is another, or not new, takes one that has not.
+      const newDisk = (spec.diskBytes ?? this.options.disks.usual) === this.options.disks.usual && !(await diskExists(spec.stateDir))
+      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', disk: newDisk ? this.options.disks.usual : 0 }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
       if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, vmParts, jailRoot)
       if (ahead && !template) {
@@ -256,10 +257,7 @@ export class VmDriver implements SandboxDriver {
       // All to their end, before anything is undone.
       const [image, disk, directory, server] = await Promise.allSettled([
         this.options.erofsFor(spec.chainId, spec.layers),
-        this.options.diskFor(spec, uid).then(async (path) => {
-          await giveDisk(path, uid)
-          return path
-        }),
+        ensureDisk(this.options.disks, spec.stateDir, spec.diskBytes, uid, template?.disk),
         makeVmDirectory(spec.runDir, uid, frames),
         parts ? FileServer.start({ vm: options, parts, guestDir: this.options.guestDir, shares, size }) : undefined,
       ])
@@ -322,12 +320,12 @@ export class VmDriver implements SandboxDriver {
     await this.ahead.drop(spec.id)
     await this.maintenance.end(spec.id)
     await removeRunDirectory(spec.runDir)
-    await this.options.removeDisk(spec)
+    await rm(diskPath(spec.stateDir), { force: true })
     await rm(uidFile(spec.stateDir), { force: true })
   }
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
-    if (operation.op === 'size') return sizeOnHost(join(spec.stateDir, 'disk.img'))
+    if (operation.op === 'size') return sizeOnHost(diskPath(spec.stateDir))
     await this.ahead.drop(spec.id) // it has the disk
     return this.maintenance.files(spec, operation)
   }

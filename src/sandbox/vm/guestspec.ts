@@ -2,7 +2,7 @@ import { badRequest } from '../../base/errors.js'
 import type { DefaultRoute, GuestInterface } from '../../network/types.js'
 import type { NetworkChange, ProcessSpec, SandboxNetwork, WorkloadSpec } from '../types.js'
 import type { SocketMount } from './shares.js'
-import { PLACEHOLDER_MAC } from './qemu.js'
+import { GUEST_DISK, PLACEHOLDER_MAC } from './qemu.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -111,7 +111,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: 
   } else entries.push(['net', 'none'])
   entries.push(
     ['root', '/dev/vda'],
-    ['disk', '/dev/vdb'],
+    ['disk', GUEST_DISK],
     ['readonly', spec.readOnlyRootfs ? '1' : '0'],
     ['ephemeral', spec.ephemeral ? '1' : '0'],
     ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],

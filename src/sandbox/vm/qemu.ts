@@ -54,7 +54,7 @@ export interface Machine {
   memory?: MachineMemory
   /** EROFS image, opened read-only by QEMU whatever the guest does. Becomes /dev/vda. */
   image?: string | typeof PLACEHOLDER
-  /** ext4 image for the writable layer. Becomes /dev/vdb. */
+  /** ext4 image for the writable layer. Becomes {@link GUEST_DISK}. */
   disk?: string | typeof PLACEHOLDER
   /** An open tap and the guest's MAC address; in a template a tap of QEMU's own making. */
   network?: { fd: number; mac: string } | typeof PLACEHOLDER
@@ -77,9 +77,9 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 const CPU: Record<Accelerator, string> = { kvm: 'host', tcg: 'Nehalem,+rdrand' }
 
 /** The guest kernel's command line. Reasons: docs/decisions/0005-vm-command-line.md. */
-export function kernelCommandLine(accelerator: Accelerator, console: boolean, tscKhz?: number): string {
+export function kernelCommandLine({ accelerator, console, tscKhz, memory, disk }: Pick<Machine, 'accelerator' | 'console' | 'tscKhz' | 'memory' | 'disk'>): string {
   const words = [
-    console ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
+    console !== undefined ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
     // A panic or a reboot ends QEMU (-no-reboot): the supervisor sees it at once.
     'reboot=t', 'panic=-1',
     'random.trust_cpu=on', 'tsc=reliable', 'no_timer_check', 'cryptomgr.notests', 'rcupdate.rcu_expedited=1',
@@ -89,6 +89,8 @@ export function kernelCommandLine(accelerator: Accelerator, console: boolean, ts
   if (accelerator === 'tcg') words.push('mitigations=off')
   // By its own measurement an emulated guest on a busy host believed time to be many times as fast, and so did every clone of it.
   if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
+  // The agent's: its clones find their disk mounted.
+  if (memory?.use === 'template' && typeof disk === 'string') words.push(`hull_disk=${GUEST_DISK}`)
   return words.join(' ')
 }
 
@@ -110,6 +112,9 @@ function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boo
     file: { driver: 'file', filename: file, 'read-only': readOnly, 'auto-read-only': false, locking: readOnly ? 'off' : 'on', ...(readOnly ? {} : { discard: 'unmap' }) },
   })
 }
+
+/** Where the guest sees {@link Machine.disk}. */
+export const GUEST_DISK = '/dev/vdb'
 
 /** What of the host's errors the guest gets: all. By default QEMU stops the whole machine when the host has no room, and nobody hears of it. */
 const DISK_ERRORS = 'werror=report,rerror=report'
@@ -163,6 +168,6 @@ export function qemuArguments(machine: Machine): string[] {
   if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
   if (machine.memory) args.push('-chardev', `socket,id=qmp,fd=${machine.memory.qmpFd}`, '-mon', 'chardev=qmp,mode=control')
   if (machine.memory?.use === 'clone') return [...args, '-incoming', 'defer']
-  args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine.accelerator, machine.console !== undefined, machine.tscKhz))
+  args.push('-kernel', machine.kernel, '-initrd', machine.initrd, '-append', kernelCommandLine(machine))
   return args
 }

@@ -8,9 +8,10 @@ import { cleanMessage, FrameParser, FrameType } from './protocol.js'
 import { qemuArguments } from './qemu.js'
 import { templateMachine, type TemplateShape } from './templates.js'
 
-/** The guest's memory, sparse, and the state of its devices, in a template's directory. */
+/** The guest's memory, sparse, the state of its devices, and its disk if it has one, in a template's directory. */
 export const MEMORY_FILE = 'memory'
 export const STATE_FILE = 'state'
+export const DISK_FILE = 'disk'
 
 /** Milliseconds for boot and saving; a loaded machine under TCG needs some seconds. */
 const TIMEOUT = 120_000
@@ -18,7 +19,7 @@ const TIMEOUT = 120_000
 const FDS = { agent: 3, qmp: 4 } as const
 
 /**
- * Boots a machine of our kernel and agent until the agent says HELLO, and keeps its memory and state in `directory`. No jail, as in the probe: no byte of anybody else's is in it; it has a network
+ * Boots a machine of our kernel and agent until the agent says HELLO, and keeps its memory and state in `directory`, where its disk is already. No jail, as in the probe: no byte of anybody else's is in it; it has a network
  * namespace of its own for its tap. It dies with the daemon, and gives way to all others.
  */
 export async function buildTemplate(directory: string, shape: TemplateShape, parts: VmParts, signal: AbortSignal): Promise<{ stateSha256: string }> {

@@ -8,7 +8,8 @@ import { log } from '../../base/log.js'
 import { sealedCopy } from '../../host/memory.js'
 import type { VmParts } from './jailroot.js'
 import { PLACEHOLDER, qemuArguments, type Accelerator, type Machine } from './qemu.js'
-import { buildTemplate, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
+import { buildTemplate, DISK_FILE, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
+import { hashOfContent, type DiskContent, type VmDisks } from './disks.js'
 
 /** What must be the same in a template and its clones, besides the programs. */
 export interface TemplateShape {
@@ -20,12 +21,16 @@ export interface TemplateShape {
   ram: number
   /** There is a network card. */
   network: boolean
+  /** Bytes of the new disk that the machine has mounted; 0: none, its place is kept. */
+  disk: number
 }
 
 /** What a clone inherits: descriptors that are the taker's to close. */
 export interface Template {
   state: number
   memory: number
+  /** What the clone's disk must be; undefined: anything. */
+  disk?: DiskContent
 }
 
 interface Stamp {
@@ -36,6 +41,13 @@ interface Stamp {
   /** bytes */
   ram: number
   stateSha256: string
+  /** {@link hashOfContent}; '' without a disk. */
+  diskSha256: string
+}
+
+interface Loaded {
+  memory: number
+  disk?: DiskContent
 }
 
 /** Of larger machines no template is made: they are rare, and each template lies in memory. */
@@ -53,33 +65,36 @@ const RETRY_DELAY = 300_000
 export function templateMachine(shape: TemplateShape, parts: Pick<VmParts, 'kernel' | 'initrd'>, fds: { agent: number; qmp: number }): Machine {
   return {
     accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
-    image: PLACEHOLDER, disk: PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
+    image: PLACEHOLDER, disk: shape.disk > 0 ? DISK_FILE : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
     memory: { use: 'template', path: MEMORY_FILE, qmpFd: fds.qmp },
   }
 }
 
 /**
  * Memory templates below `directory`: machines of our own kernel and agent, stopped just before the agent was told who it is. One for each set of programs, command line,
- * size, processor and host kernel; made in the background at the first wish, kept on disk, and in memory as a sealed copy that clones map privately. docs/decisions/0013-templates.md.
+ * size, processor and host kernel, with a new disk mounted or with none; made in the background at the first wish, kept on disk, and in memory as a sealed copy that clones map privately. docs/decisions/0013-templates.md.
  */
 export class Templates {
   /** Sealed memory by key, used longest ago first. */
-  private readonly open = new Map<string, Promise<number>>()
+  private readonly open = new Map<string, Promise<Loaded>>()
   private readonly building = new Map<string, NodeJS.Timeout | Promise<void>>()
   private readonly failed = new Map<string, number>()
   private queue: Promise<void> = Promise.resolve()
   private readonly stopped = new AbortController()
 
-  constructor(private readonly directory: string) {}
+  constructor(
+    private readonly directory: string,
+    private readonly disks: VmDisks,
+  ) {}
 
   /** The template of a shape if there is one by now. If not, one is built in the background and the caller boots. */
   async take(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<Template | undefined> {
     if (shape.ram > MAX_RAM || this.stopped.signal.aborted) return undefined
     const key = await templateKey(shape, parts, jailRoot)
     try {
-      const memory = await this.memory(key)
+      const loaded = await this.loaded(key)
       // Its own of both: reading the state moves its offset, and the store may let go of the memory at any time.
-      if (memory !== undefined) return openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${memory}`)
+      if (loaded) return { ...openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${loaded.memory}`), ...(loaded.disk ? { disk: loaded.disk } : {}) }
     } catch (error) {
       log.warn('a memory template cannot be used and is made again', { key, error: messageOf(error) })
       await this.forget(key)
@@ -106,7 +121,7 @@ export class Templates {
     this.stopped.abort()
     for (const one of this.building.values()) if (!(one instanceof Promise)) clearTimeout(one)
     await this.queue.catch(() => {})
-    for (const memory of this.open.values()) await memory.then(closeSync, () => {})
+    for (const loaded of this.open.values()) await letGo(loaded)
     this.open.clear()
   }
 
@@ -118,7 +133,7 @@ export class Templates {
     }
   }
 
-  private async memory(key: string): Promise<number | undefined> {
+  private async loaded(key: string): Promise<Loaded | undefined> {
     const known = this.open.get(key)
     if (known) {
       this.open.delete(key)
@@ -131,11 +146,11 @@ export class Templates {
     if (stamp === undefined) return undefined
     const again = this.open.get(key) // somebody else read it meanwhile
     if (again) return again
-    const memory = load(directory, key, stamp)
-    this.open.set(key, memory)
-    memory.catch(() => this.open.delete(key))
+    const loaded = load(directory, key, stamp, this.disks)
+    this.open.set(key, loaded)
+    loaded.catch(() => this.open.delete(key))
     await this.makeRoom()
-    return memory
+    return loaded
   }
 
   /** Those that were made or read into memory longest ago make room on the disk. */
@@ -147,17 +162,17 @@ export class Templates {
 
   /** Clones keep their mapping of a memory that is closed here. */
   private async makeRoom(): Promise<void> {
-    for (const [key, memory] of this.open) {
+    for (const [key, loaded] of this.open) {
       if (this.open.size <= MAX_OPEN) return
       this.open.delete(key)
-      await memory.then(closeSync, () => {})
+      await letGo(loaded)
     }
   }
 
   private async forget(key: string): Promise<void> {
-    const memory = this.open.get(key)
+    const loaded = this.open.get(key)
     this.open.delete(key)
-    await memory?.then(closeSync, () => {})
+    if (loaded) await letGo(loaded)
     await rm(join(this.directory, key), { recursive: true, force: true })
   }
 
@@ -178,10 +193,12 @@ export class Templates {
       if (this.stopped.signal.aborted) return
       await mkdir(temporary, { recursive: true, mode: 0o700 })
       const started = performance.now()
+      if (shape.disk > 0) await this.disks.make(join(temporary, DISK_FILE), shape.disk, 0)
       const { stateSha256 } = await buildTemplate(temporary, shape, parts, this.stopped.signal)
-      const stamp: Stamp = { version: 1, key, jail: basename(jailRoot), ram: shape.ram, stateSha256 }
+      const diskSha256 = shape.disk > 0 ? hashOfContent(await this.disks.content(join(temporary, DISK_FILE))) : ''
+      const stamp: Stamp = { version: 1, key, jail: basename(jailRoot), ram: shape.ram, stateSha256, diskSha256 }
       await writeFile(join(temporary, 'stamp.json'), JSON.stringify(stamp), { mode: 0o600 })
-      for (const name of [MEMORY_FILE, STATE_FILE, 'stamp.json', '.']) await sync(join(temporary, name))
+      for (const name of [MEMORY_FILE, STATE_FILE, ...(shape.disk > 0 ? [DISK_FILE] : []), 'stamp.json', '.']) await sync(join(temporary, name))
       await rm(join(this.directory, key), { recursive: true, force: true })
       await rename(temporary, join(this.directory, key))
       await this.dropOldest()
@@ -201,7 +218,7 @@ export class Templates {
 /** Everything that a template and a clone must agree on. A change of any of it is another key. */
 export async function templateKey(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<string> {
   const args = qemuArguments(templateMachine(shape, parts, { agent: 0, qmp: 0 }))
-  return createHash('sha256').update(JSON.stringify(['template 1', basename(jailRoot), release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
+  return createHash('sha256').update(JSON.stringify(['template 2', basename(jailRoot), shape.disk, release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
 }
 
 let processorText: Promise<string> | undefined
@@ -220,18 +237,23 @@ async function readStamp(directory: string): Promise<Stamp | undefined> {
     throw error
   })
   if (text === undefined) return undefined
-  const { version, key, jail, ram, stateSha256 } = JSON.parse(text) as Record<string, unknown>
-  if (version !== 1 || typeof key !== 'string' || typeof jail !== 'string' || typeof ram !== 'number' || typeof stateSha256 !== 'string') throw new Error('its stamp is not one')
-  return { version, key, jail, ram, stateSha256 }
+  const { version, key, jail, ram, stateSha256, diskSha256 } = JSON.parse(text) as Record<string, unknown>
+  if (version !== 1 || typeof key !== 'string' || typeof jail !== 'string' || typeof ram !== 'number' || typeof stateSha256 !== 'string' || typeof diskSha256 !== 'string') throw new Error('its stamp is not one')
+  return { version, key, jail, ram, stateSha256, diskSha256 }
 }
 
-async function load(directory: string, key: string, stamp: Stamp): Promise<number> {
+/** Its memory is closed when nobody waits for it any more. */
+const letGo = (loaded: Promise<Loaded>): Promise<void> => loaded.then(({ memory }) => closeSync(memory), () => {})
+
+async function load(directory: string, key: string, stamp: Stamp, disks: VmDisks): Promise<Loaded> {
   if (stamp.key !== key) throw new Error('its stamp is another template’s')
   const state = await readFile(join(directory, STATE_FILE))
   if (createHash('sha256').update(state).digest('hex') !== stamp.stateSha256) throw new Error('its state is damaged')
   if ((await stat(join(directory, MEMORY_FILE))).size !== stamp.ram) throw new Error('its memory is damaged')
+  const disk = stamp.diskSha256 === '' ? undefined : await disks.content(join(directory, DISK_FILE))
+  if (disk && hashOfContent(disk) !== stamp.diskSha256) throw new Error('its disk is damaged')
   await utimes(join(directory, 'stamp.json'), new Date(), new Date())
-  return sealedCopy(join(directory, MEMORY_FILE))
+  return { memory: await sealedCopy(join(directory, MEMORY_FILE)), ...(disk ? { disk } : {}) }
 }
 
 function openBoth(statePath: string, memoryPath: string): Template {

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { chmod, chown, mkdir, open, rm } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '../../base/errors.js'
 import { MS, mountTmpfs, unmount } from '../../host/mount.js'
@@ -103,10 +103,4 @@ export async function readQemuLog(runDir: string): Promise<string> {
   } catch {
     return ''
   }
-}
-
-/** Gives a disk image to a VM's uid: nobody else may read it. */
-export async function giveDisk(path: string, uid: number): Promise<void> {
-  await chown(path, uid, uid)
-  await chmod(path, 0o600)
 }

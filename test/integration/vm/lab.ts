@@ -1,24 +1,30 @@
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { mkdtemp, mkdir, readFile, readdir, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { runOk } from '../../../src/base/run.js'
+import { diskContent, Disks } from '../../../src/storage/disk.js'
 import { VmDriver, type VmDriverOptions } from '../../../src/sandbox/vm/driver.js'
 import type { ProcessSpec, WorkloadSpec } from '../../../src/sandbox/types.js'
 
+/** bytes */
+const DISK = 1 << 28
 const here = new URL('../../../', import.meta.url).pathname
 
 /** A place of its own for one test file: directories, an image, a driver, and the look for what is left. */
 export class Lab {
   private counter = 0
   private readonly drivers: VmDriver[] = []
+  private readonly disks: Promise<Disks>
 
   private constructor(
     readonly directory: string,
     readonly cgroupParent: string,
     readonly image: string,
-  ) {}
+  ) {
+    this.disks = Disks.open(join(directory, 'data'), DISK)
+  }
 
   static async make(): Promise<Lab> {
     const directory = await mkdtemp(join(tmpdir(), 'hull-vm-'))
@@ -41,16 +47,11 @@ export class Lab {
       execRoot: join(this.directory, 'exec'),
       guestDir: process.env.HULL_GUEST_DIR ?? join(here, 'build/guest'),
       erofsFor: async () => this.image,
-      diskFor: async (spec) => {
-        const path = join(spec.stateDir, 'disk.img')
-        if (!(await stat(path).catch(() => undefined))) {
-          await mkdir(spec.stateDir, { recursive: true })
-          await runOk('truncate', ['-s', '256M', path])
-          await runOk('mke2fs', ['-q', '-t', 'ext4', '-E', 'lazy_itable_init=1,lazy_journal_init=1', path])
-        }
-        return path
+      disks: {
+        usual: DISK,
+        make: async (path, size, uid, content) => (await this.disks).create(path, size, uid, uid, content),
+        content: diskContent,
       },
-      removeDisk: async (spec) => rm(join(spec.stateDir, 'disk.img'), { force: true }),
       cgroupParent: this.cgroupParent,
       ...options,
     })

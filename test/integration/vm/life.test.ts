@@ -220,7 +220,7 @@ describe('a container behind a virtual machine', () => {
     for (const options of [
       { erofsFor: async () => Promise.reject(new Error('no image')) },
       { erofsFor: async () => join(lab.directory, 'nothing') },
-      { diskFor: async () => Promise.reject(new Error('no disk')) },
+      { disks: { usual: 1 << 28, make: async () => Promise.reject(new Error('no disk')), content: async () => Promise.reject(new Error('no disk')) } },
       { guestDir: join(lab.directory, 'nowhere') },
       { qemu: 'qemu-nowhere' },
     ]) {

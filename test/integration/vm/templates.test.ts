@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { runOk } from '../../../src/base/run.js'
 import { childrenOf } from '../../../src/host/process.js'
 import { sealedCopy } from '../../../src/host/memory.js'
 import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
@@ -68,7 +69,7 @@ it('the first machine of a shape boots and has a template made; the next is its 
   const busy = Array.from({ length: availableParallelism() }, () => spawn('sh', ['-c', 'while :; do :; done']))
   await driver.templatesIdle()
   for (const child of busy) child.kill('SIGKILL')
-  expect((await readdir(theTemplate())).sort()).toEqual(['memory', 'stamp.json', 'state'])
+  expect((await readdir(theTemplate())).sort()).toEqual(['disk', 'memory', 'stamp.json', 'state'])
   const { sandbox, spec } = await create(['sleep', '1000'])
   await sandbox.start()
   expect(startOf(spec)).toBe('template')
@@ -117,6 +118,35 @@ it('clones that run at the same time share nothing that they write', async () =>
   expect(outputs.map((text) => text.trim().split('\n').at(-1))).toEqual(['1', '2'])
 })
 
+it('a clone’s disk is its own and in order, and the machine that has it next is not a clone with a new one', async () => {
+  const first = await create(['sh', '-c', 'stat -c "%a %u:%g" /; echo kept > /kept'])
+  const output = readFramed((await first.sandbox.attach()).duplex)
+  await first.sandbox.start()
+  expect(startOf(first.spec)).toBe('template')
+  expect((await first.sandbox.exited).code).toBe(0)
+  expect((await output).stdout).toBe('755 0:0\n')
+  await first.sandbox.destroy()
+  await runOk('e2fsck', ['-fn', join(first.spec.stateDir, 'disk.img')]) // 0: nothing to repair
+  const again = await driver.create(first.spec, {})
+  const kept = readFramed((await again.attach()).duplex)
+  await again.start()
+  expect(startOf(first.spec)).toBeUndefined() // there is no template of this shape yet
+  await again.exited
+  await again.destroy()
+  expect((await kept).stdout).toBe('755 0:0\n')
+  await driver.templatesIdle()
+  expect(readdirSync(templates())).toHaveLength(2)
+  const third = await driver.create({ ...first.spec, process: lab.process(['cat', '/kept']) }, {})
+  const read = readFramed((await third.attach()).duplex)
+  await third.start()
+  expect(startOf(first.spec)).toBe('template')
+  await third.exited
+  await third.destroy()
+  expect((await read).stdout).toBe('kept\n')
+  const [withNew] = readdirSync(templates()).filter((name) => existsSync(join(templates(), name, 'disk')))
+  for (const name of readdirSync(templates())) if (name !== withNew) rmSync(join(templates(), name), { recursive: true }) // the other tests know of one
+})
+
 it('a VMM that is taken over cannot write to the template: neither by its descriptor nor by /proc', async () => {
   const { sandbox, spec } = await create(['sleep', '1000'])
   await sandbox.start()
@@ -140,6 +170,7 @@ it('a VMM that is taken over cannot write to the template: neither by its descri
 
 it.each([
   ['a changed state', (directory: string) => writeFileSync(join(directory, 'state'), 'x', { flag: 'a' })],
+  ['a changed disk', (directory: string) => writeFileSync(join(directory, 'disk'), 'x', { flag: 'r+' })],
   ['a cut memory', (directory: string) => truncateSync(join(directory, 'memory'), 4096)],
   ['another stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), JSON.stringify({ ...(JSON.parse(readFileSync(join(directory, 'stamp.json'), 'utf8')) as object), key: 'x' }))],
   ['no stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), '{')],
