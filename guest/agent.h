@@ -101,7 +101,7 @@ uint64_t cgroup_value(const char *file, const char *name);
 void pressure_watch(void);
 
 /* ---- agent_disk.c: the root file system as seen by the agent ---- */
-/* Before HELLO, of a memory template with the disk that its clones get: mounts it, if the command line names one. */
+/* Before HELLO: what can be done for every container's disks. A memory template has the disk that its clones get: mounts it, if the command line names one. */
 void disk_prepare(void);
 bool root_mount(const struct config *c, char *message);
 /* Writes everything to the disk and unmounts it. */

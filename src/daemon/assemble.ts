@@ -17,6 +17,7 @@ import type { NamespaceOwners } from '../network/slots.js'
 import { locateRuntime } from '../oci/runtime.js'
 import { ProcessDriver } from '../sandbox/process/driver.js'
 import { VmDriver } from '../sandbox/vm/driver.js'
+import { IMAGE_SLOTS } from '../sandbox/vm/qemu.js'
 import { diskContent } from '../storage/disk.js'
 import { openStorage } from '../storage/storage.js'
 import type { DaemonFlags } from './flags.js'
@@ -60,7 +61,7 @@ export function networkOf(flags: DaemonFlags, owners?: NamespaceOwners): BridgeN
 /** Puts the floors of the house together. Nothing runs yet: {@link HullEngine.restore} is next. */
 export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   const { dataRoot, execRoot } = flags
-  const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot, diskBytes: flags.vmDiskBytes }), installedRuntimes()])
+  const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot, diskBytes: flags.vmDiskBytes, imageSizes: IMAGE_SLOTS }), installedRuntimes()])
   const [images, conmon, tini] = await Promise.all([
     openImageService({ dataRoot, storage, registries: { ...defaultSettings, insecure: flags.insecureRegistries } }),
     versionOf('conmon'),

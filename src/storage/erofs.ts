@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, rm, rmdir, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, HullError, internal } from '../base/errors.js'
 import { run } from '../base/run.js'
@@ -19,10 +19,11 @@ export class ErofsImages implements ErofsStore {
     private readonly root: string,
     private readonly mounts: string,
     private readonly layers: Layers,
+    private readonly sizes: readonly number[],
   ) {}
 
-  /** Removes what an interrupted build left, its mounts included. */
-  static async open(dataRoot: string, execRoot: string, layers: Layers): Promise<ErofsImages> {
+  /** Removes what an interrupted build left, its mounts included. `sizes`, ascending, bytes: a file is made as long as the first that holds it; the rest of it is a hole. */
+  static async open(dataRoot: string, execRoot: string, layers: Layers, sizes: readonly number[] = []): Promise<ErofsImages> {
     const root = join(dataRoot, 'erofs')
     const mounts = join(execRoot, 'erofs')
     await mkdir(join(root, 'empty'), { recursive: true, mode: 0o711 })
@@ -31,7 +32,10 @@ export class ErofsImages implements ErofsStore {
     for (const name of await readdir(root)) {
       if (name !== 'empty' && !/^[0-9a-f]{64}\.erofs$/.test(name)) await rm(join(root, name), { recursive: true, force: true })
     }
-    return new ErofsImages(root, mounts, layers)
+    const images = new ErofsImages(root, mounts, layers, sizes)
+    // Those of a version that knew of no sizes.
+    for (const name of await readdir(root)) if (name.endsWith('.erofs')) await images.lengthen(join(root, name))
+    return images
   }
 
   private path(chainId: string): string {
@@ -59,12 +63,19 @@ export class ErofsImages implements ErofsStore {
       const short = layers.map((dir) => this.layers.linkOf(dir) ?? dir)
       await mountOverlay({ lower: [join(this.root, 'empty'), ...short], target: tree, flags: MS.RDONLY | MS.NODEV | MS.NOSUID | MS.NOEXEC, options: [...layerOptions] })
       await makeErofs(tree, output)
+      await this.lengthen(join(output, 'image'))
       await chmod(join(output, 'image'), 0o444)
       await rename(join(output, 'image'), path)
     } finally {
       await removeMountPoint(tree)
       await rm(output, { recursive: true, force: true })
     }
+  }
+
+  private async lengthen(path: string): Promise<void> {
+    const { size } = await stat(path)
+    const wanted = this.sizes.find((one) => one >= size)
+    if (wanted !== undefined && wanted !== size) await truncate(path, wanted)
   }
 
   async collectGarbage(chainIds: ReadonlySet<string>): Promise<void> {

@@ -14,6 +14,8 @@ export interface StorageOptions {
   execRoot: string
   /** Size of a VM's writable disk unless somebody wants another, bytes; default 10 GiB. */
   diskBytes?: number
+  /** Lengths that the files of images for VMs have, bytes, ascending; a larger image has its own. */
+  imageSizes?: readonly number[]
   /** Bounds for hostile archives. */
   limits?: UnpackLimits
 }
@@ -29,12 +31,12 @@ export interface Storage {
 }
 
 /** Opens the storage below `dataRoot`; what an interrupted daemon left half-done is removed. One process at a time. */
-export async function openStorage({ dataRoot, execRoot, diskBytes, limits }: StorageOptions): Promise<Storage> {
+export async function openStorage({ dataRoot, execRoot, diskBytes, imageSizes, limits }: StorageOptions): Promise<Storage> {
   await mkdir(dataRoot, { recursive: true, mode: 0o711 })
   const layers = await Layers.open(dataRoot, limits)
   await layers.removeInterrupted()
   const [snapshots, erofs, disks, volumes] = await Promise.all([
-    Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers), Disks.open(dataRoot, diskBytes), VolumeStore.open(dataRoot, execRoot, layers),
+    Snapshots.open(dataRoot, layers), ErofsImages.open(dataRoot, execRoot, layers, imageSizes), Disks.open(dataRoot, diskBytes), VolumeStore.open(dataRoot, execRoot, layers),
   ])
   return { layers, snapshots, erofs, disks, volumes, unpack: (source, target, options) => unpack(source, target, { ...limits, ...options }) }
 }

@@ -69,7 +69,7 @@ describe('disks of virtual machines', () => {
 
   it('root of a privileged guest, which may believe the disk to be larger, gets nothing behind its end', async () => {
     await ok('run', '-d', '--name', 'greedy', '--isolation=vm', '--privileged', '--storage-opt', 'size=64m', ...sh('exec sleep 100000'))
-    await ok('exec', 'greedy', 'sh', '-c', 'mknod /disk b $(tr : " " < /sys/block/vdb/dev)') // before anybody writes: a dd would make a file of that name
+    await ok('exec', 'greedy', 'sh', '-c', 'mknod /disk b $(tr : " " < /sys/block/vda/dev)') // before anybody writes: a dd would make a file of that name
     const at = (megabyte: number) => daemon.docker(['exec', 'greedy', 'sh', '-c', `dd if=/dev/zero of=/disk bs=1M count=1 seek=${megabyte} conv=fsync,notrunc`])
     for (const megabyte of [64, 65, 1000, 2 ** 20 - 1, 2 ** 20]) expect((await at(megabyte)).code, `at ${megabyte} MiB`).toBe(1)
     expect((await diskOf('greedy')).size).toBe(64 * 2 ** 20)

@@ -1,5 +1,5 @@
 import { closeSync, existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { badRequest, messageOf } from '../../base/errors.js'
@@ -24,7 +24,7 @@ import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './j
 import { jailConfig } from './jailspec.js'
 import { AheadMachines } from './ahead-machines.js'
 import { wantedStart } from './ahead.js'
-import { PLACEHOLDER_MAC } from './qemu.js'
+import { imageSlotOf, PLACEHOLDER_MAC } from './qemu.js'
 import { AcceleratorProbe, type AcceleratorChoice } from './probe.js'
 import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
@@ -213,7 +213,7 @@ export class VmDriver implements SandboxDriver {
     if (!claimed) return undefined
     this.starts.pool++
     const { guestMemory } = sizeVm(spec.resources, claimed.record.accelerator, availableParallelism())
-    const frames = { 'config.frames': configFrames(spec, guestMemory), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
+    const frames = { 'config.frames': configFrames(spec, { memory: guestMemory, imageSlot: claimed.record.imageSlot ?? 0 }), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
     return this.sandbox(spec, claimed.record, claimed.supervised, undefined, undefined, () => claimed.equip(frames))
   }
 
@@ -240,14 +240,17 @@ export class VmDriver implements SandboxDriver {
     try {
       await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
-      const size = sizeVm(spec.resources, accelerator, availableParallelism())
+      const image = await this.options.erofsFor(spec.chainId, spec.layers)
+      const imageSlot = imageSlotOf((await stat(image)).size)
+      const size = sizeVm(spec.resources, accelerator, availableParallelism(), imageSlot)
       const ahead = run === 'ahead'
+      const guest = { memory: size.guestMemory, imageSlot }
       const frames: Record<string, Buffer> = ahead
-        ? { 'rehearse.frames': rehearseFrames(spec, size.guestMemory, capabilitiesFor(spec, spec.privileged)) }
-        : { 'config.frames': configFrames(spec, size.guestMemory, sockets), 'run.frames': run }
+        ? { 'rehearse.frames': rehearseFrames(spec, guest, capabilitiesFor(spec, spec.privileged)) }
+        : { 'config.frames': configFrames(spec, guest, sockets), 'run.frames': run }
       // A template may have a new disk mounted: whose disk is another, or not new, takes one that has not.
       const newDisk = (spec.diskBytes ?? this.options.disks.usual) === this.options.disks.usual && !(await diskExists(spec.stateDir))
-      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', disk: newDisk ? this.options.disks.usual : 0 }
+      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0 }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
       if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, vmParts, jailRoot)
       if (ahead && !template) {
@@ -255,19 +258,17 @@ export class VmDriver implements SandboxDriver {
         return undefined
       }
       // All to their end, before anything is undone.
-      const [image, disk, directory, server] = await Promise.allSettled([
-        this.options.erofsFor(spec.chainId, spec.layers),
+      const [disk, directory, server] = await Promise.allSettled([
         ensureDisk(this.options.disks, spec.stateDir, spec.diskBytes, uid, template?.disk),
         makeVmDirectory(spec.runDir, uid, frames),
         parts ? FileServer.start({ vm: options, parts, guestDir: this.options.guestDir, shares, size }) : undefined,
       ])
       if (server.status === 'fulfilled') files = server.value
-      if (image.status === 'rejected') throw image.reason
       if (disk.status === 'rejected') throw disk.reason
       if (directory.status === 'rejected') throw directory.reason
       if (server.status === 'rejected') throw server.reason
       const config = jailConfig({
-        root: jailRoot, directory: directory.value, image: image.value, disk: disk.value, uid, accelerator, ...clock, size,
+        root: jailRoot, directory: directory.value, image, imageSlot, disk: disk.value, uid, accelerator, ...clock, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,
         ...(spec.network.mode === 'bridge' ? { mac: ahead ? PLACEHOLDER_MAC : spec.network.mac } : {}),
         shares: files !== undefined,
@@ -279,7 +280,7 @@ export class VmDriver implements SandboxDriver {
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(template ? { start: ahead ? ('pool' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(imageSlot > 0 ? { imageSlot } : {}), ...(template ? { start: ahead ? ('pool' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
       useCachedFilter(options.runtime, config)
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.

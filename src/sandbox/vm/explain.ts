@@ -86,15 +86,19 @@ async function machineFacts(input: ExplainInput, qemu: number | undefined): Prom
     ['start', startWords[input.record.start ?? 'boot']],
     ['processor', option(args, '-cpu')],
     ['vCPUs', option(args, '-smp')],
-    ['RAM', option(args, '-m')],
+    ['RAM', option(args, '-m').split(',')[0]!],
   ]
+  const opened = (path: string) => {
+    const open = files.filter((file) => file.path === path || file.path.endsWith(path))
+    return open.length === 0 ? 'not open' : open.some((file) => file.writable) ? 'read-write' : 'read-only'
+  }
+  const memory = args.map((arg) => /^memory-backend-file,id=root,.*mem-path=([^,]+)/.exec(arg)?.[1]).find((path) => path !== undefined)
+  if (memory !== undefined) rows.push(['disk root', `${memory}, opened ${opened(memory)} by the VMM, mapped as persistent memory`])
   for (const [index, arg] of args.entries()) {
     if (args[index - 1] !== '-blockdev') continue
     const node = JSON.parse(arg) as { 'node-name'?: unknown; file?: { filename?: unknown } }
     const path = String(node.file?.filename)
-    const open = files.filter((file) => file.path === path || file.path.endsWith(path))
-    const mode = open.length === 0 ? 'not open' : open.some((file) => file.writable) ? 'read-write' : 'read-only'
-    rows.push([`disk ${String(node['node-name'])}`, `${path}, opened ${mode} by the VMM`])
+    rows.push([`disk ${String(node['node-name'])}`, `${path}, opened ${opened(path)} by the VMM`])
   }
   const taps = files.filter((file) => file.tap !== '')
   const mac = /(?:^|,)mac=([0-9a-f:]+)/i.exec(args.find((arg) => arg.startsWith('virtio-net-pci')) ?? '')?.[1]

@@ -2,7 +2,7 @@ import { badRequest } from '../../base/errors.js'
 import type { DefaultRoute, GuestInterface } from '../../network/types.js'
 import type { NetworkChange, ProcessSpec, SandboxNetwork, WorkloadSpec } from '../types.js'
 import type { SocketMount } from './shares.js'
-import { GUEST_DISK, PLACEHOLDER_MAC } from './qemu.js'
+import { guestDevices, PLACEHOLDER_MAC } from './qemu.js'
 import { encodeFrames, encodeText, FrameType, type TextEntry } from './protocol.js'
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -93,9 +93,18 @@ export function networkChangeEntries(change: NetworkChange): TextEntry[] {
   return entries
 }
 
-/** CONFIG: the machine's identity, network, disks and the container's limits. `guestMemory` in bytes. */
-export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: readonly SocketMount[] = []): TextEntry[] {
+/** What of its machine a container's configuration tells. */
+export interface GuestParts {
+  /** Limit of the container's cgroup, bytes. */
+  memory: number
+  /** As in {@link Machine}. */
+  imageSlot: number
+}
+
+/** CONFIG: the machine's identity, network, disks and the container's limits. */
+export function configEntries(spec: WorkloadSpec, guest: GuestParts, sockets: readonly SocketMount[] = []): TextEntry[] {
   const { resources, network } = spec
+  const devices = guestDevices(guest.imageSlot)
   const entries: TextEntry[] = [
     ['hostname', spec.hostname],
     ['domainname', spec.domainname],
@@ -110,8 +119,8 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: 
     if (route.gateway !== '') entries.push(['route', routeText(route)])
   } else entries.push(['net', 'none'])
   entries.push(
-    ['root', '/dev/vda'],
-    ['disk', GUEST_DISK],
+    ['root', devices.root],
+    ['disk', devices.disk],
     ['readonly', spec.readOnlyRootfs ? '1' : '0'],
     ['ephemeral', spec.ephemeral ? '1' : '0'],
     ['shm_size', String(spec.shmSize > 0 ? spec.shmSize : DEFAULT_SHM)],
@@ -119,7 +128,7 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: 
   for (const mount of mountEntries(spec.mounts, sockets)) entries.push(['mount', mount])
   for (const [name, value] of Object.entries(spec.sysctls)) entries.push(['sysctl', `${name}=${value}`])
   entries.push(
-    ['memory', String(guestMemory)],
+    ['memory', String(guest.memory)],
     // Docker's --memory-swap counts both; the guest has no swap of its own, so only the sum is passed on.
     ['swap', String(Math.max(0, resources.memorySwap))],
     ['reservation', String(Math.max(0, resources.memoryReservation))],
@@ -135,8 +144,8 @@ export function configEntries(spec: WorkloadSpec, guestMemory: number, sockets: 
 }
 
 /** config.frames: read by the supervisor, passed on verbatim. */
-export function configFrames(spec: WorkloadSpec, guestMemory: number, sockets: readonly SocketMount[] = []): Buffer {
-  return encodeFrames(FrameType.CONFIG, 0, encodeText(configEntries(spec, guestMemory, sockets)))
+export function configFrames(spec: WorkloadSpec, guest: GuestParts, sockets: readonly SocketMount[] = []): Buffer {
+  return encodeFrames(FrameType.CONFIG, 0, encodeText(configEntries(spec, guest, sockets)))
 }
 
 /** run.frames: the main process, on stream 1. */
@@ -156,7 +165,7 @@ const NOBODYS: GuestInterface = { name: 'eth0', mac: PLACEHOLDER_MAC, address: '
  * rehearse.frames: CONFIG and RUN of a container of this shape that is nobody's. No name, address, variable, file or command of the user's is in it: what is kept is what decides which
  * ways a start takes through kernel and agent.
  */
-export function rehearseFrames(spec: WorkloadSpec, guestMemory: number, capabilities: readonly string[]): Buffer {
+export function rehearseFrames(spec: WorkloadSpec, guest: GuestParts, capabilities: readonly string[]): Buffer {
   const nobody: WorkloadSpec = {
     ...spec, hostname: 'hull', domainname: '', sysctls: {}, init: false, ephemeral: false, openStdin: false,
     files: { hosts: '127.0.0.1\tlocalhost\n', hostname: 'hull\n', resolvConf: 'nameserver 192.0.2.1\n' },
@@ -164,7 +173,7 @@ export function rehearseFrames(spec: WorkloadSpec, guestMemory: number, capabili
     network: spec.network.mode === 'bridge' ? { ...NOBODYS, mode: 'bridge', gateway: '192.0.2.1', interfaces: [NOBODYS], route: { interfaceName: 'eth0', gateway: '192.0.2.1', gateway6: '' } } : { mode: 'none' },
     process: { args: ['hull-agent', '--rehearsal'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
   }
-  return encodeFrames(FrameType.REHEARSE, 0, encodeText([...configEntries(nobody, guestMemory), ...processEntries(nobody.process, mainContext(nobody, capabilities))]))
+  return encodeFrames(FrameType.REHEARSE, 0, encodeText([...configEntries(nobody, guest), ...processEntries(nobody.process, mainContext(nobody, capabilities))]))
 }
 
 /** What the main process gets from its container. */

@@ -11,6 +11,8 @@ export interface JailInput {
   directory: string
   /** EROFS image: bound read-only. */
   image: string
+  /** As in {@link Machine}. */
+  imageSlot: number
   /** ext4 image of the writable layer: the only writable file. */
   disk: string
   uid: number
@@ -57,6 +59,7 @@ export function supervisorArguments(input: JailInput): string[] {
     firmware: JAIL_PATHS.firmware,
     agentFd: AGENT_FD,
     image: JAIL_PATHS.image,
+    imageSlot: input.imageSlot,
     disk: JAIL_PATHS.disk,
     ...(input.mac === undefined ? {} : { network: { fd: TAP_FD, mac: input.mac } }),
     ...(input.shares ? { shares: { fd: sharesFd(input) } } : {}),

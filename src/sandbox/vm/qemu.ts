@@ -52,9 +52,11 @@ export interface Machine {
   agentFd: number
   /** How the machine comes to life; absent: it boots. */
   memory?: MachineMemory
-  /** EROFS image, opened read-only by QEMU whatever the guest does. Becomes /dev/vda. */
+  /** EROFS image, opened read-only by QEMU whatever the guest does. Where it becomes what: {@link guestDevices}. */
   image?: string | typeof PLACEHOLDER
-  /** ext4 image for the writable layer. Becomes {@link GUEST_DISK}. */
+  /** Bytes of persistent memory that the image fills, one of {@link IMAGE_SLOTS}; 0: it is a block device. */
+  imageSlot?: number
+  /** ext4 image for the writable layer. */
   disk?: string | typeof PLACEHOLDER
   /** An open tap and the guest's MAC address; in a template a tap of QEMU's own making. */
   network?: { fd: number; mac: string } | typeof PLACEHOLDER
@@ -77,7 +79,7 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 const CPU: Record<Accelerator, string> = { kvm: 'host', tcg: 'Nehalem,+rdrand' }
 
 /** The guest kernel's command line. Reasons: docs/decisions/0005-vm-command-line.md. */
-export function kernelCommandLine({ accelerator, console, tscKhz, memory, disk }: Pick<Machine, 'accelerator' | 'console' | 'tscKhz' | 'memory' | 'disk'>): string {
+export function kernelCommandLine({ accelerator, console, tscKhz, memory, disk, imageSlot = 0 }: Pick<Machine, 'accelerator' | 'console' | 'tscKhz' | 'memory' | 'disk' | 'imageSlot'>): string {
   const words = [
     console !== undefined ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
     // A panic or a reboot ends QEMU (-no-reboot): the supervisor sees it at once.
@@ -90,7 +92,7 @@ export function kernelCommandLine({ accelerator, console, tscKhz, memory, disk }
   // By its own measurement an emulated guest on a busy host believed time to be many times as fast, and so did every clone of it.
   if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
   // The agent's: its clones find their disk mounted.
-  if (memory?.use === 'template' && typeof disk === 'string') words.push(`hull_disk=${GUEST_DISK}`)
+  if (memory?.use === 'template' && typeof disk === 'string') words.push(`hull_disk=${guestDevices(imageSlot).disk}`)
   return words.join(' ')
 }
 
@@ -113,8 +115,20 @@ function blockdev(node: string, file: string | typeof PLACEHOLDER, readOnly: boo
   })
 }
 
-/** Where the guest sees {@link Machine.disk}. */
-export const GUEST_DISK = '/dev/vdb'
+/**
+ * Bytes that an image's file may have to be persistent memory: the guest maps pages of the host's page cache, of which there is one for all machines, and has none of them in its own RAM. Few sizes,
+ * since each makes a template of its own, and 64 bytes of each page are the guest's RAM. docs/decisions/0020-images-as-memory.md.
+ */
+export const IMAGE_SLOTS = [128 << 20, 512 << 20] as const
+
+/** The slot for an image's file; 0: none, a block device. */
+export const imageSlotOf = (size: number): number => IMAGE_SLOTS.find((slot) => slot === size) ?? 0
+
+/** A file that stands for an image in a template, in QEMU's working directory: as large, and empty. */
+export const PLACEHOLDER_FILE = 'placeholder'
+
+/** Where the guest sees image and disk. */
+export const guestDevices = (imageSlot: number): { root: string; disk: string } => (imageSlot > 0 ? { root: '/dev/pmem0', disk: '/dev/vda' } : { root: '/dev/vda', disk: '/dev/vdb' })
 
 /** What of the host's errors the guest gets: all. By default QEMU stops the whole machine when the host has no room, and nobody hears of it. */
 const DISK_ERRORS = 'werror=report,rerror=report'
@@ -129,6 +143,7 @@ const memoryBackend = ({ use, path }: MachineMemory, ram: number): string =>
 export function qemuArguments(machine: Machine): string[] {
   if (machine.ram % (1 << 20) !== 0 || machine.ram <= 0) throw new Error(`RAM of ${machine.ram} bytes`)
   if (!Number.isInteger(machine.vcpus) || machine.vcpus < 1) throw new Error(`${machine.vcpus} vCPUs`)
+  const { image, imageSlot = 0 } = machine
   const args = [
     '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
     // The template's state goes to a file by a pipe: it is our own kernel and agent alone that run then.
@@ -138,7 +153,7 @@ export function qemuArguments(machine: Machine): string[] {
     '-accel', machine.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TCG_CACHE_MIB}`,
     '-cpu', CPU[machine.accelerator],
     '-smp', String(machine.vcpus),
-    '-m', `${machine.ram / (1 << 20)}M`,
+    '-m', `${machine.ram / (1 << 20)}M${imageSlot > 0 ? `,slots=1,maxmem=${(machine.ram + imageSlot) / (1 << 20)}M` : ''}`,
     // The file server reads and writes the guest's memory itself: it must be a file that both have. Only then: such memory is not merged, and is counted as shared.
     ...(machine.shares ? ['-object', `memory-backend-memfd,id=ram,size=${machine.ram / (1 << 20)}M,share=on`] : []),
     ...(machine.memory ? ['-object', memoryBackend(machine.memory, machine.ram)] : []),
@@ -147,8 +162,14 @@ export function qemuArguments(machine: Machine): string[] {
     '-chardev', `socket,id=agent,fd=${machine.agentFd}`,
     '-device', 'virtserialport,chardev=agent,name=hull',
   ]
-  if (machine.image !== undefined) {
-    args.push('-blockdev', blockdev('root', machine.image, true), '-device', 'virtio-blk-pci,drive=root,disable-legacy=on')
+  if (image !== undefined && imageSlot > 0) {
+    const path = image === PLACEHOLDER ? PLACEHOLDER_FILE : image
+    args.push(
+      '-object', `memory-backend-file,id=root,size=${imageSlot / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=on,readonly=on`,
+      '-device', 'virtio-pmem-pci,memdev=root',
+    )
+  } else if (image !== undefined) {
+    args.push('-blockdev', blockdev('root', image, true), '-device', 'virtio-blk-pci,drive=root,disable-legacy=on')
   }
   if (machine.disk !== undefined) {
     args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', `virtio-blk-pci,drive=disk,disable-legacy=on,${DISK_ERRORS}`)

@@ -17,6 +17,8 @@ export interface VmRecord {
   jailRoot: string
   /** '/parent/id' */
   cgroupsPath: string
+  /** As in {@link Machine} (qemu.ts); absent: 0. */
+  imageSlot?: number
   /** How it came to life; absent: it booted. */
   start?: 'template' | 'pool'
   /** Of the VM's file server, when it has one. */
@@ -45,10 +47,11 @@ export async function readRecord(runDir: string): Promise<VmRecord | undefined> 
     throw error
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath, start, fileServer, sockets } = value as Record<string, unknown>
+  const { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath, imageSlot, start, fileServer, sockets } = value as Record<string, unknown>
   if (version !== 1 || typeof uid !== 'number' || typeof vcpus !== 'number' || typeof ram !== 'number') return undefined
   if ((accelerator !== 'kvm' && accelerator !== 'tcg') || typeof jailRoot !== 'string' || typeof cgroupsPath !== 'string') return undefined
   const record: VmRecord = { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath }
+  if (typeof imageSlot === 'number') record.imageSlot = imageSlot
   if (start === 'template' || start === 'pool') record.start = start
   // Our own words in a directory that is root's: only that it is there is checked.
   if (typeof fileServer === 'object' && fileServer !== null) record.fileServer = fileServer as FileServerParts

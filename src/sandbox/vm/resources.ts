@@ -89,20 +89,22 @@ export const defaultGuestMemory = (ram: number): number => ram - kernelShare(ram
 
 /**
  * The VM that these limits ask for. The fraction of a CPU is held by the jail's cgroup, as is everything else that concerns the host, so that
- * the guest cannot exceed it whatever it does.
+ * the guest cannot exceed it whatever it does. `imageSlot`: bytes of persistent memory besides.
  */
-export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpus: number): VmSize {
+export function sizeVm(resources: Resources, accelerator: 'kvm' | 'tcg', hostCpus: number, imageSlot = 0): VmSize {
   const { quota, period } = cpuTime(resources)
   const vcpus = wantedVcpus(resources, hostCpus)
 
   const asked = resources.memory > 0 ? resources.memory + kernelShare(resources.memory) : DEFAULT_RAM
   // QEMU wants whole MiB; rounding up never gives less than what was asked for.
-  const ram = Math.max(RAM_FLOOR, Math.ceil(asked / MiB) * MiB)
+  const own = Math.max(RAM_FLOOR, Math.ceil(asked / MiB) * MiB)
+  // The guest's kernel keeps a page structure of 64 bytes for each page of persistent memory; that is not the workload's loss.
+  const ram = own + imageSlot / 64
   return {
     vcpus,
     ram,
     // A limit in any case: a cgroup that is full is killed at once, a machine that is full first pages its programs in and out for minutes.
-    guestMemory: resources.memory > 0 ? resources.memory : defaultGuestMemory(ram),
+    guestMemory: resources.memory > 0 ? resources.memory : defaultGuestMemory(own),
     jail: {
       memory: ram + VMM_OVERHEAD[accelerator],
       cpu: {

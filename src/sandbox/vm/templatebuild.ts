@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFile, truncate, writeFile } from 'node:fs/promises'
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { VmParts } from './jailroot.js'
 import { cleanMessage, FrameParser, FrameType } from './protocol.js'
-import { qemuArguments } from './qemu.js'
+import { PLACEHOLDER_FILE, qemuArguments } from './qemu.js'
 import { templateMachine, type TemplateShape } from './templates.js'
 
 /** The guest's memory, sparse, the state of its devices, and its disk if it has one, in a template's directory. */
@@ -26,6 +26,10 @@ export async function buildTemplate(directory: string, shape: TemplateShape, par
   await writeFile(join(directory, MEMORY_FILE), '', { mode: 0o600 })
   await truncate(join(directory, MEMORY_FILE), shape.ram)
   await writeFile(join(directory, STATE_FILE), '', { mode: 0o600 })
+  if (shape.image > 0) {
+    await writeFile(join(directory, PLACEHOLDER_FILE), '', { mode: 0o400 })
+    await truncate(join(directory, PLACEHOLDER_FILE), shape.image)
+  }
   const child = spawn(
     'setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', '--net', '--', 'nice', '-n', '10', '--', parts.qemu, ...qemuArguments(templateMachine(shape, parts, FDS))],
     { cwd: directory, stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } },
@@ -55,6 +59,7 @@ export async function buildTemplate(directory: string, shape: TemplateShape, par
     signal.removeEventListener('abort', kill)
     kill()
     await ended.catch(() => {})
+    await rm(join(directory, PLACEHOLDER_FILE), { force: true })
   }
   return { stateSha256: createHash('sha256').update(await readFile(join(directory, STATE_FILE))).digest('hex') }
 }

@@ -21,6 +21,8 @@ export interface TemplateShape {
   ram: number
   /** There is a network card. */
   network: boolean
+  /** Bytes of persistent memory that an image fills; 0: it is a block device. */
+  image: number
   /** Bytes of the new disk that the machine has mounted; 0: none, its place is kept. */
   disk: number
 }
@@ -65,7 +67,7 @@ const RETRY_DELAY = 300_000
 export function templateMachine(shape: TemplateShape, parts: Pick<VmParts, 'kernel' | 'initrd'>, fds: { agent: number; qmp: number }): Machine {
   return {
     accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
-    image: PLACEHOLDER, disk: shape.disk > 0 ? DISK_FILE : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
+    image: PLACEHOLDER, imageSlot: shape.image, disk: shape.disk > 0 ? DISK_FILE : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
     memory: { use: 'template', path: MEMORY_FILE, qmpFd: fds.qmp },
   }
 }

@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { dockerArchive, image, layer, tar, type FixtureImage } from '../../lib/image-fixtures.js'
 import { Disks } from '../../../src/storage/disk.js'
+import { ErofsImages } from '../../../src/storage/erofs.js'
 import { harness, type Harness } from './harness.js'
 
 let h: Harness
@@ -81,6 +82,23 @@ describe('EROFS images', () => {
     await h.images.collectGarbage(new Set())
     expect(await readdir(join(h.dataRoot, 'erofs'))).toEqual(['empty'])
     expect(await readdir(join(h.root, 'exec/erofs'))).toEqual([])
+  })
+
+  it('are as long as the first size that holds them, those of an older version as well, and as full as before', async () => {
+    const { layers, chainId } = await load(rich())
+    const short = await h.storage.erofs.erofsFor(chainId, layers)
+    const before = await stat(short)
+    const lengthened = async (...sizes: number[]) => {
+      const images = await ErofsImages.open(h.dataRoot, join(h.root, 'exec'), h.storage.layers, sizes)
+      const path = await images.erofsFor(chainId, layers)
+      expect((await stat(path)).blocks).toBe(before.blocks)
+      await withImage(path, checkRich)
+      return (await stat(path)).size
+    }
+    expect(await lengthened(4096)).toBe(before.size) // larger than all sizes
+    expect(await lengthened(4096, 16 << 20, 64 << 20)).toBe(16 << 20)
+    await rm(short)
+    expect(await lengthened(32 << 20)).toBe(32 << 20) // made anew
   })
 
   it('one layer with whiteouts, a layer without files, sixty layers', async () => {

@@ -1,10 +1,11 @@
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { runOk } from '../../../src/base/run.js'
 import { diskContent, Disks } from '../../../src/storage/disk.js'
+import { IMAGE_SLOTS } from '../../../src/sandbox/vm/qemu.js'
 import { VmDriver, type VmDriverOptions } from '../../../src/sandbox/vm/driver.js'
 import type { ProcessSpec, WorkloadSpec } from '../../../src/sandbox/types.js'
 
@@ -38,6 +39,7 @@ export class Lab {
     writeFileSync(join(root, 'bin/noexec'), '#!/bin/sh\n', { mode: 0o644 })
     const image = join(directory, 'image.erofs')
     await runOk('mkfs.erofs', ['-Enoinline_data', image, root])
+    await truncate(image, IMAGE_SLOTS[0])
     return new Lab(directory, `/hull-vm-test-${directory.slice(-6)}`, image)
   }
 

@@ -100,8 +100,8 @@ describe('a container behind a virtual machine', () => {
     const facts = new Map<string, string>((await sandbox.explain()).flatMap((section) => section.rows.map(([name, value]) => [`${section.title}/${name}`, value] as const)))
     const fact = (name: string) => facts.get(name) ?? 'absent'
     expect(fact('Virtual machine/hypervisor')).toMatch(/^QEMU \d/)
-    expect(fact('Virtual machine/RAM')).toBe('210M')
-    expect(fact('Virtual machine/disk root')).toBe('/image.erofs, opened read-only by the VMM')
+    expect(fact('Virtual machine/RAM')).toBe('212M')
+    expect(fact('Virtual machine/disk root')).toBe('/image.erofs, opened read-only by the VMM, mapped as persistent memory')
     expect(fact('Virtual machine/disk disk')).toBe('/disk.img, opened read-write by the VMM')
     expect(fact('Guest (as it says itself)/container pid 1')).toBe('sleep 1000')
     expect(fact('Jail around the VMM/capabilities')).toBe('none')
@@ -224,7 +224,9 @@ describe('a container behind a virtual machine', () => {
       { guestDir: join(lab.directory, 'nowhere') },
       { qemu: 'qemu-nowhere' },
     ]) {
-      await expect(lab.driver(options).create(spec, {})).rejects.toThrow()
+      const failing = lab.spec(['true'])
+      await expect(lab.driver(options).create(failing, {})).rejects.toThrow()
+      await driver.removeState(failing)
       expect(await lab.leftovers()).toEqual([])
     }
     await expect(lab.driver({ qemu: 'qemu-nowhere' }).validate(spec)).rejects.toThrow(/apt-get install qemu-system-x86/)

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, readdirSync, readFileSync } from 'node:fs'
-import { readdir, readFile, symlink, unlink } from 'node:fs/promises'
+import { copyFile, readdir, readFile, rm, symlink, truncate, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -8,6 +8,7 @@ import { deleteLink, listLinks, openTap, setAddress, setLink } from '../../../sr
 import { childrenOf, processStatus } from '../../../src/host/process.js'
 import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
 import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
+import { IMAGE_SLOTS } from '../../../src/sandbox/vm/qemu.js'
 import { vmDirectory } from '../../../src/sandbox/vm/vmdir.js'
 import { Lab, readFramed } from './lab.js'
 
@@ -60,12 +61,32 @@ async function digest(path: string): Promise<string> {
 }
 
 describe('the wall around a virtual machine', () => {
-  it('the image is read-only on the host\'s side, whatever root in the guest tries', async () => {
-    const before = await digest(lab.image)
+  it('an image that is a block device is read-only on the host\'s side, whatever root in the guest tries', async () => {
+    const image = join(lab.directory, 'large.erofs')
+    await copyFile(lab.image, image)
+    await truncate(image, IMAGE_SLOTS.at(-1)! + 4096) // more than any slot holds
+    const before = await digest(image)
+    const own = driver
+    driver = lab.driver({ erofsFor: async () => image })
     // busybox's blockdev --setrw is BLKROSET: the guest's kernel believes that it may write, the host's descriptor says no.
     const script = 'blockdev --setrw /dev/vda; echo set=$?; dd if=/dev/urandom of=/dev/vda bs=4096 count=16 conv=fsync; echo rc=$?; blockdev --getro /dev/vda; dmesg | tail -3'
+    try {
+      const { stdout } = await output(['sh', '-c', script], { privileged: true })
+      expect(stdout).toContain('rc=1')
+      expect(await digest(image)).toBe(before)
+    } finally {
+      driver = own
+      await rm(image)
+    }
+  })
+
+  it('an image that is persistent memory is read-only on the host\'s side: what root in the guest writes there is nowhere', async () => {
+    const before = await digest(lab.image)
+    // At the end, where its own root file system is not: the guest believes what it has written until its cache goes. With the flush, which makes QEMU sync the file.
+    const script = 'dd if=/dev/urandom of=/dev/pmem0 bs=4096 seek=30000 count=16 conv=fsync,notrunc 2>/dev/null; ' +
+      'echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/pmem0 bs=4096 skip=30000 count=16 2>/dev/null | tr -d "\\0" | wc -c; head -c 1028 /dev/pmem0 | tail -c 4 | od -An -tx1; echo alive'
     const { stdout } = await output(['sh', '-c', script], { privileged: true })
-    expect(stdout).toContain('rc=1')
+    expect(stdout.replaceAll(/\s+/g, ' ').trim()).toBe('0 e2 e1 f5 e0 alive') // zeros, and EROFS's magic number
     expect(await digest(lab.image)).toBe(before)
   })
 

@@ -22,7 +22,7 @@ const jail = (shares: Share[]) =>
 
 describe('what the guest is told of its mounts', () => {
   const told = (mounts: MountSpec[], sockets: Parameters<typeof configEntries>[2] = []) =>
-    configEntries({ hostname: 'h', domainname: '', files: { hosts: '', hostname: '', resolvConf: '' }, network: { mode: 'none' }, readOnlyRootfs: false, shmSize: 0, mounts, sysctls: {}, resources: { memorySwap: 0, pidsLimit: 0 }, init: false, privileged: true } as unknown as WorkloadSpec, 0, sockets)
+    configEntries({ hostname: 'h', domainname: '', files: { hosts: '', hostname: '', resolvConf: '' }, network: { mode: 'none' }, readOnlyRootfs: false, shmSize: 0, mounts, sysctls: {}, resources: { memorySwap: 0, pidsLimit: 0 }, init: false, privileged: true } as unknown as WorkloadSpec, { memory: 0, imageSlot: 0 }, sockets)
       .filter(([key]) => key === 'mount').map(([, value]) => value)
 
   it('parents first, by the index of the share', () => {

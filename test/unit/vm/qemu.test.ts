@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { kernelCommandLine, PLACEHOLDER, qemuArguments, type Machine } from '../../../src/sandbox/vm/qemu.js'
+import { guestDevices, IMAGE_SLOTS, imageSlotOf, kernelCommandLine, PLACEHOLDER, qemuArguments, type Machine } from '../../../src/sandbox/vm/qemu.js'
 import { countCpus, DEFAULT_RAM, RAM_FLOOR, sizeVm, VMM_OVERHEAD } from '../../../src/sandbox/vm/resources.js'
 import type { Resources } from '../../../src/sandbox/types.js'
 
@@ -23,6 +23,25 @@ describe('the command line', () => {
     const nodes = args.flatMap((arg, index) => (args[index - 1] === '-blockdev' ? [JSON.parse(arg) as Record<string, unknown>] : []))
     expect(nodes.map((node) => [node['node-name'], node['read-only'], node['auto-read-only']])).toEqual([['root', true, false], ['disk', false, false]])
     expect(nodes[0]!.file).toMatchObject({ filename: '/a,b.erofs', 'read-only': true, 'auto-read-only': false })
+  })
+
+  it('maps an image that fills a slot read-only as persistent memory; the disk takes its place among the block devices', () => {
+    const args = qemuArguments({ ...machine, imageSlot: 128 << 20 })
+    expect(value(args, '-m')).toBe('512M,slots=1,maxmem=640M')
+    expect(args).toContain('memory-backend-file,id=root,size=128M,mem-path=/a,,b.erofs,share=on,readonly=on')
+    expect(args).toContain('virtio-pmem-pci,memdev=root')
+    expect(args.filter((arg) => arg.startsWith('virtio-blk-pci'))).toHaveLength(1)
+    expect(guestDevices(128 << 20)).toEqual({ root: '/dev/pmem0', disk: '/dev/vda' })
+    expect(guestDevices(0)).toEqual({ root: '/dev/vda', disk: '/dev/vdb' })
+    expect([0, 1, (128 << 20) - 4096, 128 << 20, (128 << 20) + 4096, 512 << 20, 2 ** 30].map(imageSlotOf)).toEqual([0, 0, 0, 128 << 20, 0, 512 << 20, 0])
+  })
+
+  it('a template mounts the disk that its clones get, and a machine that boots does not', () => {
+    const memory = { use: 'template', path: 'memory', qmpFd: 4 } as const
+    const line = (more: Partial<Machine>) => kernelCommandLine({ ...machine, ...more })
+    expect(line({ memory })).toMatch(/ hull_disk=\/dev\/vdb$/)
+    expect(line({ memory, imageSlot: IMAGE_SLOTS[0] })).toMatch(/ hull_disk=\/dev\/vda$/)
+    for (const none of [{}, { memory, disk: PLACEHOLDER }] as const) expect(line(none)).not.toContain('hull_disk')
   })
 
   it('reports the host\'s errors to the guest, in a template as in its clones', () => {
@@ -89,6 +108,9 @@ describe('the size of a VM', () => {
     expect(sizeVm({ ...none, memory: 512 * MiB + 1 }, 'kvm', 8)).toMatchObject({ ram: 601 * MiB, guestMemory: 512 * MiB + 1 })
     expect(sizeVm({ ...none, memory: 6 * MiB }, 'kvm', 8)).toMatchObject({ ram: RAM_FLOOR, guestMemory: 6 * MiB, jail: { memory: RAM_FLOOR + VMM_OVERHEAD.kvm } })
     expect(sizeVm({ ...none, memory: 5 * 1024 * MiB }, 'kvm', 8).ram).toBe((5 * 1024 + 80 + 80) * MiB)
+    // Page structures of persistent memory come on top: nothing of it is the workload's.
+    const [without, slot] = [sizeVm(none, 'tcg', 8), sizeVm(none, 'tcg', 8, 512 * MiB)]
+    expect([slot.ram - without.ram, slot.guestMemory - without.guestMemory, slot.jail.memory - without.jail.memory]).toEqual([8 * MiB, 0, 8 * MiB])
   })
 
   it('reads cpusets as cpuset(7) writes them', () => {
