@@ -9,6 +9,8 @@
 #   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
+#   make bench-density  200 idle VMs, 1000 idle containers, and as many of dockerd's: memory, processor, start of the i-th, into docs/benchmarks.md and a drawing
+#                     (DENSITY_VMS, DENSITY_CONTAINERS, DENSITY_PEER, DENSITY_IDLE seconds, DENSITY_OUT directory)
 #   make conformance  all checks of Docker's own clients against Hull (make test runs a quarter of those in VMs)
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make spec         measures what SPEC.md promises, and fails where a promise is not kept (half a minute; make test does it too)
@@ -37,7 +39,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest hostile setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
+.PHONY: all bench-density chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest hostile setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -97,6 +99,9 @@ chaos: setup-test
 
 bench: setup-test
 	npx --no-install tsx bench/main.ts
+
+bench-density: setup-test
+	npx --no-install tsx bench/density/main.ts
 
 bench-peers:
 	@scripts/bench-peers

@@ -28,9 +28,10 @@ export function sectionsOf(text: string): Map<string, string> {
   return new Map(parts.map((part) => [part.split('\n', 1)[0]!.trim(), part.slice(part.indexOf('\n') + 1).trim()]))
 }
 
-/** Writes the report; sections that this run did not measure, and those that were written by hand, stay as they are. */
-export async function writeReport(file: string, head: string, sections: readonly Section[]): Promise<void> {
-  const old = sectionsOf(await readFile(file, 'utf8').catch(() => ''))
+/** Writes the report; sections that this run did not measure, and those that were written by hand, stay as they are; so does the head unless there is another. */
+export async function writeReport(file: string, head: string | undefined, sections: readonly Section[]): Promise<void> {
+  const before = await readFile(file, 'utf8').catch(() => '')
+  const old = sectionsOf(before)
   for (const { title, text } of sections) old.set(title, text.trim())
-  await writeFile(file, [head.trim(), ...[...old].map(([title, text]) => `### ${title}\n\n${text}`)].join('\n\n') + '\n')
+  await writeFile(file, [(head ?? before.split(/^### /m)[0]!).trim(), ...[...old].map(([title, text]) => `### ${title}\n\n${text}`)].join('\n\n') + '\n')
 }

@@ -116,6 +116,7 @@ struct share {
   int tree; /* the share itself, not mounted anywhere: mount it with share_place after pivot_root */
 };
 bool shares_mount(const struct config *c, char *message);
+bool shares_any(const struct config *c);
 /* Writes everything back to the host. */
 void shares_unmount(void);
 /* Before pivot_root: takes the shares of all entries (`shares` has one for each of c->mounts; tree -1 for those that are none). */
@@ -191,6 +192,8 @@ struct report {
 /* Starts the container's first process (container = NULL) or one in the container whose first process is `container` (its pidfd).
  * False with a message and Docker's exit code. */
 bool spawn(const struct spec *spec, int container, struct started *out, int *code, char *message);
+/* So that the container's file systems can be unmounted: its namespaces end with its last process. */
+void namespaces_release(void);
 
 /* Sends a report; `terminal` goes along when it is one. */
 void report_tell(int report, char what, int code, const char *message, int terminal);

@@ -106,6 +106,7 @@ bool root_mount(const struct config *c, char *message) {
 }
 
 void root_unmount(void) {
+  namespaces_release();
   shares_unmount();
   if (disk_device == NULL) return;
   int fd = open(DIR_DISK, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

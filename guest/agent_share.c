@@ -27,6 +27,12 @@ struct attributes { /* struct mount_attr, linux/mount.h */
 
 static const char *share_entry(const char *entry) { return strncmp(entry, "share:", 6) == 0 ? entry + 6 : NULL; }
 
+bool shares_any(const struct config *c) {
+  for (size_t i = 0; i < c->mounts.count; i++)
+    if (share_entry(c->mounts.items[i]) != NULL) return true;
+  return false;
+}
+
 bool shares_mount(const struct config *c, char *message) {
   size_t count = 0;
   for (size_t i = 0; i < c->mounts.count; i++) count += share_entry(c->mounts.items[i]) != NULL;

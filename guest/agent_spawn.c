@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@ int setns(int fd, int nstype);
 int unshare(int flags);
 
 #define TINI "/tini"
+#define MAPPED_MAX (256 * 1024)
 #define TINI_NAME "/sbin/docker-init"
 
 struct stdio {
@@ -91,6 +93,28 @@ static int chdir_error(const char *cwd, char *message) {
   return error == EACCES ? 126 : 127;
 }
 
+/*
+ * A rehearsal's: reads and maps a file of the image, as the program loader and its page faults will. None is run. The first that is there will do: it is the kernel's ways through
+ * overlay, EROFS and persistent memory that are to be warm, not the file.
+ */
+static void map_a_file(void) {
+  static const char *const names[] = {"/bin/sh", "/bin/busybox", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1", "/etc/passwd"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    struct stat st;
+    char head[256];
+    int fd = open(names[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) continue;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && pread(fd, head, sizeof head, 0) > 0) {
+      size_t size = st.st_size < MAPPED_MAX ? (size_t)st.st_size : MAPPED_MAX;
+      volatile const char *bytes = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+      for (size_t at = 0; bytes != MAP_FAILED && at < size; at += 4096) (void)bytes[at];
+      close(fd);
+      return; /* its end unmaps it */
+    }
+    close(fd);
+  }
+}
+
 /* Everything up to the command. Returns Docker's exit code with a message; does not return when it went well. */
 static int child(const struct spec *spec, int container, const struct stdio *pipes, int report, char *message) {
   bool first = container < 0;
@@ -139,6 +163,7 @@ static int child(const struct spec *spec, int container, const struct stdio *pip
   if (changed < 0 && chdir(spec->cwd) < 0) return chdir_error(spec->cwd, message);
   char home[300];
   add_home(spec->env, home, sizeof home, who.home);
+  if (spec->rehearsal) map_a_file();
   report_tell(report, 'X', 0, "", -1);
   if (spec->rehearsal) {
     syscall(SYS_execveat, own, "", spec->args, spec->env, AT_EMPTY_PATH);
@@ -155,17 +180,31 @@ static int child(const struct spec *spec, int container, const struct stdio *pip
   return fail(message, "init: %s", strerror(errno)), 126;
 }
 
+static void close_all(int *fds, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (fds[i] >= 0) close(fds[i]);
+}
+
+/* A container that is thrown away with its machine need not be taken apart first: what its last process would undo on its way out, mount by mount, is held until the machine's end. */
+static int held[2] = {-1, -1};
+
+static void namespaces_hold(pid_t pid) {
+  static const char *const names[] = {"mnt", "ipc"};
+  for (int i = 0; i < 2; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, names[i]);
+    held[i] = open(path, O_RDONLY | O_CLOEXEC);
+  }
+}
+
+void namespaces_release(void) { close_all(held, 2), held[0] = held[1] = -1; }
+
 static pid_t clone_into(int cgroup, uint64_t flags, int *pidfd) {
   struct clone_args args = {.flags = flags | CLONE_PIDFD | CLONE_INTO_CGROUP,
                             .pidfd = (uint64_t)(uintptr_t)pidfd,
                             .exit_signal = SIGCHLD,
                             .cgroup = (uint64_t)cgroup};
   return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
-static void close_all(int *fds, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (fds[i] >= 0) close(fds[i]);
 }
 
 bool spawn(const struct spec *spec, int container, struct started *out, int *code, char *message) {
@@ -205,6 +244,7 @@ bool spawn(const struct spec *spec, int container, struct started *out, int *cod
     if (setns(own, CLONE_NEWPID) < 0) die("back to the own pid namespace: %s", strerror(errno));
     close(own);
   }
+  if (container < 0 && out->pid > 0 && !spec->rehearsal && config.ephemeral && !shares_any(&config)) namespaces_hold(out->pid);
   int theirs[] = {f[0], f[3], f[5], f[7], f[8]}, ours[] = {f[1], f[2], f[4], f[6]};
   close_all(theirs, 5);
   if (out->pid < 0) {

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -25,6 +25,26 @@ describe('make bench', () => {
     expect(report.get('Exec')).toMatch(/\| hull process \| \d+\.\d \| .*\| 1 \| 1\.000 \|/)
     expect(report.get('Exec')).toMatch(/\| hull vm \| \d+\.\d \|/)
     expect(report.get('ps and inspect beside 5 containers')).toMatch(/docker inspect[^]*\| hull \| \d/)
+  }, 300_000)
+
+  it('make bench-density fills the machine, writes its figures beside the others, and draws them', async () => {
+    const out = join(directory, 'density')
+    await mkdir(out)
+    await writeFile(join(out, 'benchmarks.md'), '# Benchmarks\n\nhead\n\n### Pull\n\nkept as it was\n')
+    const env = { DENSITY_VMS: '2', DENSITY_CONTAINERS: '3', DENSITY_PEER: '0', DENSITY_IDLE: '1', DENSITY_OUT: out }
+    const said = await exec('npx', ['--no-install', 'tsx', join(root, 'bench/density/main.ts')], { env, timeoutMs: 280_000 })
+    expect(said.code, said.stderr + said.stdout).toBe(0)
+    const text = await readFile(join(out, 'benchmarks.md'), 'utf8')
+    expect(text).toMatch(/^# Benchmarks\n\nhead\n/)
+    expect(sectionsOf(text).get('Pull')).toBe('kept as it was')
+    const figures = /\| (VM before a workload|VM with a sleeping shell|hull, container) \| (\d) \| -?[\d.]+ \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| (\d+) \| (\d+) \|/g
+    const rows = [...text.matchAll(figures)]
+    expect(rows.map((row) => [row[1], row[2]])).toEqual([['VM before a workload', '2'], ['VM with a sleeping shell', '2'], ['hull, container', '3']])
+    const [bare, shell, container] = rows.map((row) => Number(row[3]))
+    expect(container).toBeGreaterThan(0)
+    expect(bare).toBeGreaterThan(5 * container!)
+    expect(shell).toBeGreaterThan(bare!)
+    expect(await readFile(join(out, 'benchmarks-density.svg'), 'utf8')).toMatch(/^<svg [^]*VM with a sleeping shell[^]*<\/svg>\n$/)
   }, 300_000)
 
   it('names the parts there are when it is asked for others', async () => {

@@ -1,16 +1,6 @@
 #!/bin/bash
-# PID 1 of the machine that scripts/test-kvm boots: Hull's core with the accelerator kvm, on pure cgroup v2. Each check is a line on the serial port; the last line counts.
+# In the machine that scripts/test-kvm boots, under systemd: Hull's core with the accelerator kvm, on pure cgroup v2, started by its unit. Each check is a line on the serial port; the last line counts.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mountpoint -q /sys || mount -t sysfs sysfs /sys
-mountpoint -q /dev || mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts
-mount -t tmpfs shm /dev/shm
-mount -t tmpfs run /run
-mount -t tmpfs tmp /tmp
-mount -t cgroup2 none /sys/fs/cgroup
-ip link set lo up
 for module in kvm_amd tun veth bridge overlay erofs loop nf_tables; do modprobe $module; done
 
 passed=0 failed=0
@@ -26,16 +16,12 @@ check() {
 }
 run() { docker run --rm "$@"; }
 
-cd /hull
-mkdir -p /var/lib/hull /run/hull
-check 'doctor: KVM boots a guest' 'KVM: booted a guest.*everything that is needed is there' bin/hull doctor
+check 'doctor: KVM boots a guest' 'KVM: booted a guest.*everything that is needed is there' hull doctor
 export DOCKER_HOST=unix:///run/hull/hull.sock
-start_daemon() {
-  bin/hull daemon >> /tmp/log 2>&1 &
-  daemon=$!
-  for _ in $(seq 400); do docker version > /dev/null 2>&1 && break; sleep 0.2; done
-}
-start_daemon
+answers() { for _ in $(seq 400); do docker version > /dev/null 2>&1 && return; sleep 0.2; done; }
+systemctl start hull
+answers
+check 'the unit is active' '^active' systemctl is-active hull
 mkdir -p /tmp/image/bin
 cp /bin/busybox /tmp/image/bin/
 for name in $(busybox --list); do [ $name = busybox ] || ln -s busybox /tmp/image/bin/$name; done
@@ -68,11 +54,11 @@ check 'mitigations are kept in the guest' 'Mitigation|Not affected' docker exec 
 run --isolation=vm box:1 true > /dev/null 2>&1
 for _ in $(seq 12); do # templates of the shapes that came before are made first
   docker run -d --name clone --isolation=vm box:1 sleep 1000 > /dev/null 2>&1
-  bin/hull explain clone | grep -q 'from a memory template' && break
+  hull explain clone | grep -q 'from a memory template' && break
   docker rm -f clone > /dev/null
   sleep 10
 done
-check 'a clone' 'start +from a memory template' bin/hull explain clone
+check 'a clone' 'start +from a memory template' hull explain clone
 identity() { for n in 1 2 3; do docker run --rm --isolation=vm box:1 sh -c 'cat /proc/sys/kernel/random/boot_id; head -c 16 /dev/urandom | od -An -tx1' 2> /dev/null; done | sort -u | wc -l; }
 check 'clones are different machines' '^6\|' identity
 drift() { local there; there=$(docker exec clone date +%s); echo "drift=$(($(date +%s) - there))"; }
@@ -80,14 +66,19 @@ check 'a clone has the time' 'drift=[0-3]\|' drift
 sleep 3
 check 'and keeps it' 'drift=[0-3]\|' drift
 
-kill -9 "$daemon"
-sleep 1
-start_daemon
-check 'kill -9 of the daemon: all goes on' 'up-vm.*up-process|up-process.*up-vm' docker ps
+before=$(systemctl show -p MainPID --value hull)
+systemctl kill --kill-whom=main --signal=KILL hull
+sleep 3
+answers
+check 'kill -9 of the daemon: systemd starts another, and all goes on' 'up-vm.*up-process|up-process.*up-vm' docker ps
+check 'it is another' 'code=0$' test "$before" != "$(systemctl show -p MainPID --value hull)"
+systemctl restart hull
+answers
+check 'systemctl restart: all goes on' 'up-vm.*up-process|up-process.*up-vm' docker ps
 check 'a VM that was there before is entered' 'still' docker exec up-vm echo still
 docker rm -f $(docker ps -aq) > /dev/null
 check 'nothing of a VM is left' '^\|?code=1$' pgrep -f 'qemu-system|hull-vmm'
-tail -n 3 /tmp/log
+journalctl -u hull --no-pager -n 3
 echo "@@ $passed passed, $failed failed"
 sync
 echo o > /proc/sysrq-trigger
