@@ -7,6 +7,7 @@
 #   make test-unit    the tests that need neither root nor a kernel feature
 #   make lint         eslint with the import floors, and the type check
 #   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
+#   make chaos-parts  kill -9 of conmon, hull-vmm, QEMU, the file server, a container's first process (CHAOS_KILLS=200, CHAOS_SEED)
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make bench-density  200 idle VMs, 1000 idle containers, and as many of dockerd's: memory, processor, start of the i-th, into docs/benchmarks.md and a drawing
@@ -39,7 +40,7 @@ NPM_STAMP = node_modules/.package-lock.json
 SOURCES = $(shell find src -name '*.ts')
 KERNEL_TREE = $(CURDIR)/.cache/kernel/tree
 
-.PHONY: all bench-density chaos conformance conformance-dockerd docs spec fuzz-api fuzz-guest hostile setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
+.PHONY: all bench-density chaos chaos-parts conformance conformance-dockerd docs spec fuzz-api fuzz-guest hostile setup setup-test build native guest kernel lint test test-images test-unit test-kvm demo bench bench-peers install uninstall clean distclean
 all: build
 
 setup:
@@ -96,6 +97,9 @@ demo: setup
 # Long (some seconds a kill). The behaviour suite has a taste of it.
 chaos: setup-test
 	scripts/isolated npx --no-install tsx test/chaos/main.ts
+
+chaos-parts: setup-test
+	scripts/isolated npx --no-install tsx test/chaos/parts-main.ts
 
 bench: setup-test
 	npx --no-install tsx bench/main.ts

@@ -83,7 +83,7 @@ export interface MemoryParts {
   supervisor: number
 }
 
-/** Memory of instances that idle. Figures: 'memory-slope' (bytes of MemAvailable that one more instance costs), 'memory-after-free' (bytes of PSS after the guest took and freed memory). */
+/** Memory of instances that idle. Figures: 'memory-slope' (bytes of MemAvailable that one more instance costs), 'memory-after-free' (bytes of MemAvailable that are still gone after the workload took and freed memory). */
 export interface MemorySection extends FigureSection {
   parts: Partial<Record<IsolationName, MemoryParts | Missing>>
 }

@@ -3,6 +3,7 @@ import { familyOf, memAvailable, meminfo, processes, pssOf } from '../host.js'
 import { readFile } from 'node:fs/promises'
 import { measured, slope } from '../statistics.js'
 import { isMissing, type DensityCurve, type DensitySection, type Figure, type MemoryParts, type MemorySection, type Missing } from '../types.js'
+import { freedOf } from './freed.js'
 import { bodyOf } from './start.js'
 
 /** Idle instances whose memory is looked at. */
@@ -74,6 +75,7 @@ export async function memorySection(context: CompareContext): Promise<MemorySect
   const begun = performance.now()
   const parts: MemorySection['parts'] = {}
   const slopes: Figure['results'] = {}
+  const kept: Figure['results'] = {}
   for (const [index, way] of context.ways.entries()) {
     const deadline = shareOf(context, index)
     const ids: string[] = []
@@ -95,21 +97,25 @@ export async function memorySection(context: CompareContext): Promise<MemorySect
       const each = -slope(available)
       slopes[way.name] = each > 0 ? { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: each } : { missing: NOISE }
       parts[way.name] = await partsOf(context, ids.slice(1))
+      kept[way.name] = await freedOf(context, way, ids.slice(1, 1 + LEAST))
     } catch (error) {
       context.signal.throwIfAborted()
       const missing = error instanceof Error ? error.message : String(error)
       parts[way.name] = { missing }
-      slopes[way.name] = { missing }
+      slopes[way.name] ??= { missing }
+      kept[way.name] = { missing }
     } finally {
       await Promise.all(ids.map((id) => context.instances.remove(id)))
     }
   }
   return {
     parts, seconds: (performance.now() - begun) / 1000,
-    figures: [{ id: 'memory-slope', title: 'memory of the host that one more idle instance takes', unit: 'bytes', better: 'less', results: slopes }],
+    figures: [
+      { id: 'memory-slope', title: 'memory of the host that one more idle instance takes', unit: 'bytes', better: 'less', results: slopes },
+      { id: 'memory-after-free', title: 'memory that the host does not get back of 48 MiB taken and freed', unit: 'bytes', better: 'less', results: kept },
+    ],
     notes: [
       `The slope is that of MemAvailable over up to ${INSTANCES} instances after a first one (least squares); its rows are the single steps, and on a busy machine they scatter. The parts are PSS.`,
-      'What a guest freed is not looked at.',
     ],
   }
 }
