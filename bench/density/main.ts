@@ -132,7 +132,10 @@ try {
   const ours = await measure('hull process', 'hull, container', containers, [])
   const theirs = await measure('dockerd', 'dockerd, container', peers, [])
   const each = (point: Point) => point.lost / point.n
-  if (ours && theirs) rows.push('', `A container of Hull's takes ${(each(ours) / each(theirs)).toFixed(3)} of what one of dockerd's takes (MemAvailable), and ${(ours.cost.pss / ours.n / (theirs.cost.pss / theirs.n)).toFixed(3)} of its processes' PSS.`)
+  if (ours && theirs) {
+    const available = each(ours) > 0 && each(theirs) > 0 ? `${(each(ours) / each(theirs)).toFixed(3)} of MemAvailable` : 'what is lost in the noise of MemAvailable'
+    rows.push('', `A container of Hull's takes ${(ours.cost.pss / ours.n / (theirs.cost.pss / theirs.n)).toFixed(3)} of the PSS of one of dockerd's (without either daemon), and ${available}.`)
+  }
 
   const section: Section = {
     title: 'Density',
