@@ -87,6 +87,7 @@ test: setup-test test-images
 
 test-images: $(NPM_STAMP)
 	@npx --no-install tsx test/conformance/lib/images.ts
+	@npx --no-install tsx test/lib/probe-image.ts
 
 test-unit: $(NPM_STAMP) native
 	@scripts/test unit

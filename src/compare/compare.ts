@@ -6,15 +6,19 @@ import { hostFacts } from './host.js'
 import { Instances } from './instances.js'
 import { drillSection } from './sections/drills.js'
 import { densitySection, memorySection } from './sections/memory.js'
+import { performanceSection } from './sections/performance.js'
 import { portabilitySection } from './sections/portability.js'
 import { bodyOf, startSection, startsOfVms } from './sections/start.js'
 import { SCHEMA_VERSION, type Comparison, type IsolationName, type IsolationState, type SectionName, type Sections } from './types.js'
 
 /** Sections that are measured; the others of types.ts are not, yet. */
-export const MEASURED = ['start', 'memory', 'density', 'drills', 'portability'] as const satisfies readonly SectionName[]
+export const MEASURED = ['start', 'memory', 'density', 'perf', 'drills', 'portability'] as const satisfies readonly SectionName[]
 export type MeasuredSection = (typeof MEASURED)[number]
 /** Those that are measured only when they are asked for by name. */
 export const ON_REQUEST: readonly MeasuredSection[] = ['drills']
+
+/** Parts of the time that a section has; the others have one. */
+const SHARES: Partial<Record<MeasuredSection, number>> = { perf: 4 }
 
 export interface CompareOptions {
   client: Client
@@ -24,6 +28,8 @@ export interface CompareOptions {
   isolations: readonly IsolationName[]
   sections: readonly MeasuredSection[]
   density: number
+  /** Image of the tools that section `perf` measures with; '': ours, which is made where it is not there. */
+  probe: string
   /** For all sections together, s. */
   seconds: number
   /** Aborting ends the comparison; what it started is removed. */
@@ -121,7 +127,9 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   const { client, image, signal } = options
   const begun = performance.now()
   const startedAt = new Date().toISOString()
-  const [info, details] = await Promise.all([client.json<Info>('GET', '/info'), client.json<ImageDetails>('GET', `/images/${image}/json`)])
+  const [info, details] = await Promise.all([
+    client.json<Info>('GET', '/info'), client.json<ImageDetails>('GET', `/images/${image}/json`), ...(options.probe === '' ? [] : [client.call('GET', `/images/${options.probe}/json`)]),
+  ])
   const isolations = waysOf(info, options.isolations)
   const ways = isolations.flatMap((state): Way[] => (state.available ? [{ name: state.name, title: state.title, flags: state.flags, hostConfig: hostConfigOf(state.name, state.flags) }] : []))
   const [first] = ways
@@ -134,13 +142,13 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   const words = [image, ...options.command].map(shellWord).join(' ')
   const publish = options.port === null ? [] : ['-p', `127.0.0.1::${options.port}`]
   const context: CompareContext = {
-    client, instances, image, workload, ways, signal, density: options.density, deadline: Infinity, progress: options.progress,
+    client, instances, image, workload, ways, signal, density: options.density, probe: options.probe, deadline: Infinity, progress: options.progress,
     commandOf: (way, flag = '--rm') => ['docker run', flag, ...way.flags, ...publish, words].join(' '),
   }
   const sections: Partial<Sections> = {}
   try {
-    // Drills run nothing of the image's: it may have nothing that runs.
-    const looks = options.sections.some((name) => name !== 'drills')
+    // Drills and the probes run nothing of the image's: it may have nothing that runs.
+    const looks = options.sections.some((name) => name !== 'drills' && name !== 'perf')
     if (looks) {
       options.progress('looking at the workload')
       Object.assign(workload, await behaviourOf(context, first))
@@ -151,13 +159,15 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       if (way.name === 'vm') await untilCloned(context, way)
     }
     const end = begun + options.seconds * 1000
+    const shareOf = (name: MeasuredSection) => SHARES[name] ?? 1
     for (const [index, name] of options.sections.entries()) {
       signal.throwIfAborted()
       // What a section leaves of its share goes to those that follow.
-      context.deadline = performance.now() + Math.max(0, end - performance.now()) / (options.sections.length - index)
+      context.deadline = performance.now() + (Math.max(0, end - performance.now()) * shareOf(name)) / options.sections.slice(index).reduce((sum, one) => sum + shareOf(one), 0)
       if (name === 'start') sections.start = await startSection(context)
       else if (name === 'memory') sections.memory = await memorySection(context)
       else if (name === 'density') sections.density = await densitySection(context)
+      else if (name === 'perf') sections.perf = await performanceSection(context)
       else if (name === 'drills') sections.drills = await drillSection(context)
       else sections.portability = await portabilitySection(context, details.Size)
     }

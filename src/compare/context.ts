@@ -27,6 +27,8 @@ export interface CompareContext {
   deadline: number
   /** Instances that the section `density` starts at most. */
   density: number
+  /** Image of the tools that section `perf` measures with; '': ours. */
+  probe: string
   /** What is being done, for a person who waits. */
   progress: (text: string) => void
 }

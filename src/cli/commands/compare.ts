@@ -29,6 +29,7 @@ async function measure({ client, streams }: Context, flags: Flags, words: readon
   const isolations = listOf<IsolationName>(flags, 'isolation', ISOLATIONS)
   const sections = listOf<MeasuredSection>(flags, 'sections', MEASURED, MEASURED.filter((one) => !ON_REQUEST.includes(one)))
   const density = number(flags, 'density', 20, 2, 10_000)
+  const probe = textFlag(flags, 'probe')
   const seconds = number(flags, 'time', 480, 10, 86_400)
   const ended = new AbortController()
   const onSignal = () => ended.abort(new CliError('compare was ended: what it started is removed', 130))
@@ -39,8 +40,8 @@ async function measure({ client, streams }: Context, flags: Flags, words: readon
   }
   try {
     const comparison = await compare({
-      client, image, command, port, isolations, sections, density, seconds, signal: ended.signal, progress,
-      commandLine: ['hull', 'compare', ...(port === null ? [] : ['--port', String(port)]), '--isolation', isolations.join(','), '--sections', sections.join(','), '--density', String(density), '--time', String(seconds), image, ...command].map(shellWord).join(' '),
+      client, image, command, port, isolations, sections, density, probe, seconds, signal: ended.signal, progress,
+      commandLine: ['hull', 'compare', ...(port === null ? [] : ['--port', String(port)]), '--isolation', isolations.join(','), '--sections', sections.join(','), '--density', String(density), ...(probe === '' ? [] : ['--probe', probe]), '--time', String(seconds), image, ...command].map(shellWord).join(' '),
     })
     progress('')
     await storeComparison(comparison).catch((error: unknown) => {
@@ -65,6 +66,7 @@ export const compareDefinition: CommandDefinition = {
     command.option('--isolation <string>', `Only these: ${ISOLATIONS.join(', ')}`)
     command.option('--sections <string>', `Only these: ${MEASURED.join(', ')} (without it, all but ${ON_REQUEST.join(', ')})`)
     command.option('--density <int>', 'Instances that are really started at once (default 20)', integer('--density'))
+    command.option('--probe <image>', 'Image with the tools for section perf, run on the bare host, too (default: one that is made of Debian packages, once)')
     command.option('--time <int>', 'Seconds for all of it, about (default 480)', integer('--time'))
     command.option('--show <file>', 'Show the comparison in this file')
     command.option('--diff', 'Show what changed between two: two hosts, or two versions')

@@ -9,7 +9,7 @@ import { isMissing, type Comparison, type Result } from '../../../src/compare/ty
 import { exec, TestDaemon, until, type Said } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
 
-// The measuring of `hull compare`; what reports make of it: compare-reports.test.ts.
+// The measuring of `hull compare`; what reports make of it: compare-reports.test.ts; its speed: compare-perf.test.ts.
 
 const program = new URL('../../../bin/hull', import.meta.url).pathname
 let daemon: TestDaemon
@@ -30,7 +30,7 @@ const value = (result: Result | undefined): number => (result && !isMissing(resu
 const figure = (comparison: Comparison, section: 'start' | 'memory' | 'portability', id: string) => comparison.sections[section]?.figures.find((one) => one.id === id)?.results ?? {}
 
 it('measures an image both ways, says how, keeps it for hull advise, and leaves nothing', async () => {
-  const said = await compare('--isolation', 'process,process-userns,vm', '--density', '3', '--time', '20', '--format', 'json', testImage, 'sh', '-c', 'echo out; exit 3')
+  const said = await compare('--isolation', 'process,process-userns,vm', '--sections', 'start,memory,density,portability', '--density', '3', '--time', '20', '--format', 'json', testImage, 'sh', '-c', 'echo out; exit 3')
   expect(said.stderr).toBe('')
   const comparison = parseComparison(said.stdout)
   expect(comparison.workload).toEqual({ command: ['sh', '-c', 'echo out; exit 3'], port: null, behaviour: 'exits', exitCode: 3, prints: true })

@@ -47,6 +47,14 @@ describe('the page', () => {
     expect(page.match(/<figure class="plot">/g)).toHaveLength(7)
     for (const text of ['70.0 ms', '≈ 327', '24.0 GB of RAM', 'gVisor: runsc is not installed', 'HOST', 'docker run --rm debian true', '×5.86 ±6 %']) expect(page).toContain(text)
   })
+  it('has ratios to the container where the bare host was not measured', () => {
+    const one = comparison()
+    expect(renderHtml(one)).toContain('share of the bare host&#39;s')
+    for (const figure of one.sections.perf!.figures) figure.results.host = { missing: 'by root only' }
+    const page = renderHtml(one)
+    expect(page).toContain('share of the container&#39;s')
+    expect(page).toMatch(/class="s-vm"><rect[^>]*\/><text[^>]*>×0\.12</)
+  })
   it('escapes every string that is not ours', () => {
     const attack = '<script>alert(1)</script>"\'&\u001b[31m\u202e'
     const page = renderHtml(hostile(attack))

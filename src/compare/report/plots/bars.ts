@@ -8,14 +8,16 @@ const BAR = 14
 
 const legendOf = (comparison: Comparison, subjects: ReadonlySet<Subject>) => legend(SUBJECTS.filter((subject) => subjects.has(subject)).map((subject) => ({ className: classOf(subject), text: titleOf(comparison, subject) })))
 
-/** The speed of each isolation as a share of the bare host's: bars from 1, to the left where it is slower. */
+/** The speed of each isolation as a share of the bare host's, or of the container's where the host was not measured: bars from 1, to the left where it is slower. */
 export function ratioPlots(comparison: Comparison): Markup[] {
-  const groups = (comparison.sections.perf?.figures ?? []).flatMap((figure) => {
-    const host = measuredOf(figure.results.host)?.median
-    if (host === undefined || host <= 0 || figure.better === 'neither') return []
+  const figures = comparison.sections.perf?.figures ?? []
+  const base = figures.some(({ results }) => measuredOf(results.host)) ? 'host' : 'process'
+  const groups = figures.flatMap((figure) => {
+    const one = measuredOf(figure.results[base])?.median
+    if (one === undefined || one <= 0 || figure.better === 'neither') return []
     const bars = SUBJECTS.flatMap((subject) => {
-      const value = subject === 'host' ? undefined : measuredOf(figure.results[subject])?.median
-      return value === undefined || value <= 0 ? [] : [{ subject, ratio: figure.better === 'more' ? value / host : host / value }]
+      const value = subject === base ? undefined : measuredOf(figure.results[subject])?.median
+      return value === undefined || value <= 0 ? [] : [{ subject, ratio: figure.better === 'more' ? value / one : one / value }]
     })
     return bars.length > 0 ? [{ title: figure.title, bars }] : []
   })
@@ -35,7 +37,7 @@ export function ratioPlots(comparison: Comparison): Markup[] {
     }
     y += 8
   }
-  return [plot('Speed, as a share of the bare host\'s (×1; left: slower)', y + 20, [
+  return [plot(`Speed, as a share of the ${base === 'host' ? 'bare host' : 'container'}'s (×1; left: slower)`, y + 20, [
     xAxis(x, 0, y, formatRatio), html`<line class="one" x1="${x(1).toFixed(1)}" x2="${x(1).toFixed(1)}" y1="0" y2="${y}"/>`, ...body,
   ], legendOf(comparison, new Set(groups.flatMap(({ bars }) => bars.map(({ subject }) => subject)))))]
 }
