@@ -9,16 +9,17 @@ import { densitySection, memorySection } from './sections/memory.js'
 import { performanceSection } from './sections/performance.js'
 import { portabilitySection } from './sections/portability.js'
 import { bodyOf, startSection, startsOfVms } from './sections/start.js'
+import { surfaceSection } from './sections/surface.js'
 import { SCHEMA_VERSION, type Comparison, type IsolationName, type IsolationState, type SectionName, type Sections } from './types.js'
 
-/** Sections that are measured; the others of types.ts are not, yet. */
-export const MEASURED = ['start', 'memory', 'density', 'perf', 'drills', 'portability'] as const satisfies readonly SectionName[]
+/** In the order in which they are measured. */
+export const MEASURED = ['start', 'memory', 'density', 'perf', 'surface', 'drills', 'portability'] as const satisfies readonly SectionName[]
 export type MeasuredSection = (typeof MEASURED)[number]
 /** Those that are measured only when they are asked for by name. */
 export const ON_REQUEST: readonly MeasuredSection[] = ['drills']
 
 /** Parts of the time that a section has; the others have one. */
-const SHARES: Partial<Record<MeasuredSection, number>> = { perf: 4 }
+const SHARES: Partial<Record<MeasuredSection, number>> = { perf: 4, surface: 0.2 }
 
 export interface CompareOptions {
   client: Client
@@ -147,8 +148,8 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
   const sections: Partial<Sections> = {}
   try {
-    // Drills and the probes run nothing of the image's: it may have nothing that runs.
-    const looks = options.sections.some((name) => name !== 'drills' && name !== 'perf')
+    // Drills, the probes and the surface run nothing of the image's: it may have nothing that runs.
+    const looks = options.sections.some((name) => name !== 'drills' && name !== 'perf' && name !== 'surface')
     if (looks) {
       options.progress('looking at the workload')
       Object.assign(workload, await behaviourOf(context, first))
@@ -168,6 +169,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       else if (name === 'memory') sections.memory = await memorySection(context)
       else if (name === 'density') sections.density = await densitySection(context)
       else if (name === 'perf') sections.perf = await performanceSection(context)
+      else if (name === 'surface') sections.surface = await surfaceSection(context)
       else if (name === 'drills') sections.drills = await drillSection(context)
       else sections.portability = await portabilitySection(context, details.Size)
     }

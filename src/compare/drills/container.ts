@@ -45,13 +45,8 @@ export class DrillContainer {
       },
     })
     try {
-      const bytes = await readFile(program)
-      const owner = { uid: 0, gid: 0, mtime: 0 }
-      const archive = Buffer.concat([
-        tarHeader({ name: `${place}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${place}/drill`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
-        bytes, tarPadding(bytes.length), tarEnd(),
-      ])
-      await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: Readable.from([archive]), headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
+      const archive = programArchive(place, 'drill', await readFile(program))
+      await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: archive.stream, headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
       const { stream } = await client.hijack('POST', `/containers/${id}/attach`, { query: { stream: true, stdin: true, stdout: true }, signal })
       stream.on('error', () => {}).resume()
       await client.call('POST', `/containers/${id}/start`, { signal })
@@ -122,16 +117,26 @@ export class DrillContainer {
   }
 }
 
-/** The first line of a multiplexed stream's stdout; undefined: it ended, or was not worth the name, before one. What follows is dropped. */
-export function firstLine(stream: Readable, ended: Promise<void>): Promise<string | undefined> {
+/** A tar of one program in a directory of its own. */
+export function programArchive(place: string, name: string, bytes: Buffer): { stream: Readable; length: number } {
+  const owner = { uid: 0, gid: 0, mtime: 0 }
+  const archive = Buffer.concat([
+    tarHeader({ name: `${place}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${place}/${name}`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
+    bytes, tarPadding(bytes.length), tarEnd(),
+  ])
+  return { stream: Readable.from([archive]), length: archive.length }
+}
+
+/** The first line of a multiplexed stream's stdout, of at most so many characters; undefined: it ended, or was not worth the name, before one. What follows is dropped. */
+export function firstLine(stream: Readable, ended: Promise<void>, longest = LONGEST_LINE): Promise<string | undefined> {
   return new Promise((resolve) => {
     let text = ''
     const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
     const stdout = new Writable({
       write: (chunk: Buffer, _encoding, done) => {
-        if (text.length <= LONGEST_LINE) text += chunk.toString('latin1')
+        if (text.length <= longest) text += chunk.toString('latin1')
         const end = text.indexOf('\n')
-        if (end >= 0 || text.length > LONGEST_LINE) resolve(end >= 0 && end <= LONGEST_LINE ? text.slice(0, end) : undefined)
+        if (end >= 0 || text.length > longest) resolve(end >= 0 && end <= longest ? text.slice(0, end) : undefined)
         done()
       },
     })

@@ -3,7 +3,7 @@ import { release } from 'node:os'
 import type { Cgroup } from '../../host/cgroup.js'
 import { parseMountinfo } from '../../host/mountinfo.js'
 import { namespaceKinds, namespacesOf, processStatus } from '../../host/process.js'
-import { CAPABILITIES, capabilityNames } from '../../oci/capabilities.js'
+import { CAPABILITIES, capabilityNames } from '../../base/capabilities.js'
 import { limitsInForce } from '../../oci/resources.js'
 import type { Facts } from '../types.js'
 

@@ -1,0 +1,35 @@
+/*
+ * hull-surface              one line of JSON: what of the kernel this process can reach; ends when stdin does, so that the host can look meanwhile
+ * hull-surface filter PID   one line of JSON: how many system calls that process may make, by its seccomp filters
+ */
+#include "surface.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int tell(int calls, const char *why) {
+  printf("\"calls\":%d,\"why\":\"%s\"}\n", calls, why == NULL ? "" : why);
+  return fflush(stdout) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv) {
+  const char *why = NULL;
+  if (argc == 3 && strcmp(argv[1], "filter") == 0) {
+    int calls = calls_of_process((pid_t)strtol(argv[2], NULL, 10), &why);
+    putchar('{');
+    return tell(calls, why);
+  }
+  if (argc > 1) {
+    fprintf(stderr, "usage: hull-surface [filter PID]\n");
+    return 2;
+  }
+  int calls = reachable_calls(&why);
+  putchar('{');
+  look();
+  int failed = tell(calls, why);
+  char bytes[64];
+  while (read(0, bytes, sizeof bytes) > 0) continue;
+  return failed;
+}

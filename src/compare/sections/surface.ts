@@ -1,0 +1,59 @@
+import { readFile } from 'node:fs/promises'
+import { messageOf } from '../../base/errors.js'
+import { shellWord } from '../../base/shell.js'
+import { capabilityNames } from '../../base/capabilities.js'
+import type { CompareContext, Way } from '../context.js'
+import { isVm } from '../drills/container.js'
+import { lookInside, program } from '../surface/inside.js'
+import { callsByFilter, lookOutside, type SeenOutside } from '../surface/outside.js'
+import type { SurfaceFacts, SurfaceSection } from '../types.js'
+
+const commandOf = (context: CompareContext, way: Way) => ['docker', 'run', '--rm', ...way.flags, '-v', `${program}:/hull-surface:ro`, '--entrypoint', '/hull-surface', context.image].map(shellWord).join(' ')
+
+/** The surface of one way. `note` gets what a reader must know. */
+export async function surfaceOf(context: CompareContext, way: Way, boot: string, note: (text: string) => void): Promise<SurfaceFacts> {
+  const vm = isVm(way)
+  const { seen, outside } = await lookInside(context, way, async (id, place): Promise<{ host: SeenOutside | undefined; calls: number | string }> => {
+    const host = await lookOutside(id, vm, place)
+    return { host, calls: vm && host ? await callsByFilter(host.pid) : 'the processes of containers cannot be seen from here' }
+  })
+  const { host, calls } = outside
+  const within = seen.calls < 0 ? null : seen.calls
+  if (within === null) note(`${way.title}: system calls cannot be tried: ${seen.why}`)
+  const sharedKernel = boot === '' || seen.boot === '' ? null : boot === seen.boot
+  if (vm && typeof calls === 'string') note(`${way.title}: the system calls of the hypervisor are not known: ${calls}`)
+  if (!host) note(`${way.title}: its processes cannot be seen from here, so what the host sees is not known`)
+  // What is tried in gVisor is answered by gVisor.
+  const hostSyscalls = vm ? (typeof calls === 'number' ? calls : null) : sharedKernel ? within : null
+  return {
+    sharedKernel, kernel: seen.kernel, hostSyscalls, hostSyscallsBy: hostSyscalls === null ? null : vm ? 'filter' : 'prober', workloadSyscalls: within, kernelFunctions: null,
+    capabilities: capabilityNames(BigInt(`0x${seen.capabilities}`)), devices: seen.devices, sharedNamespaces: host?.sharedNamespaces ?? [], hostUid: host?.uid ?? null, seccomp: host?.seccomp ?? null,
+    command: commandOf(context, way),
+  }
+}
+
+/** What stands between the workload and the host: looked at from within and from without, in an instance of each isolation. docs/decisions/0022-surface.md. */
+export async function surfaceSection(context: CompareContext): Promise<SurfaceSection> {
+  const begun = performance.now()
+  const facts: SurfaceSection['facts'] = {}
+  const notes = [
+    'System calls of a container are tried from within, one by one, and none is made; those of a VM are what its hypervisor may make, by the filters that it has in the kernel. A call counts when it passes with some arguments.',
+    'Capabilities and devices are those inside: a VM\'s are its own kernel\'s. User, namespaces and seccomp are those of the process on the host: the workload, or its hypervisor.',
+    'Which functions of the host\'s kernel run meanwhile is not measured.',
+  ]
+  const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')).trim()
+  // A machine that boots and one that comes from a template are the same machine when they run.
+  for (const way of context.ways) {
+    context.signal.throwIfAborted()
+    const twin = way.name === 'vm-cold' && context.ways.some(({ name }) => name === 'vm')
+    if (twin) continue
+    context.progress(`surface: ${way.title}`)
+    try {
+      facts[way.name] = await surfaceOf(context, way, boot, (text) => notes.push(text))
+    } catch (error) {
+      context.signal.throwIfAborted()
+      facts[way.name] = { missing: messageOf(error) }
+    }
+  }
+  return { facts, notes, seconds: (performance.now() - begun) / 1000 }
+}
