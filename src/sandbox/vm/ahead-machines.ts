@@ -9,6 +9,7 @@ import type { Supervised } from '../../oci/conmon.js'
 import type { WorkloadSpec } from '../types.js'
 import { aheadOf, memoryIsShort, poolKey } from './ahead.js'
 import { VmClient } from './client.js'
+import { blamesTemplate } from './errors.js'
 import { LinkClosed } from './link.js'
 import { WarmPool, type Member } from './pool.js'
 import type { VmRecord } from './record.js'
@@ -27,10 +28,12 @@ const REHEARSAL_PAUSE = 50
 interface Machine {
   readonly record: VmRecord
   readonly supervised: Supervised
+  /** The template that it is a clone of does not load. */
+  readonly onBadTemplate: (() => Promise<void>) | undefined
 }
 
 /** … that waits for its workload. */
-interface Ahead extends Member, Machine {}
+interface Ahead extends Member, Omit<Machine, 'onBadTemplate'> {}
 
 /** What the driver does for {@link AheadMachines}. */
 export interface AheadParts {
@@ -81,7 +84,7 @@ export class AheadMachines {
   }
 
   /** The machine that waits under this id, now the caller's. `equip`: puts what it is to run where its supervisor looks for it, and gives it its share of the processors. */
-  async claim(spec: WorkloadSpec): Promise<(Machine & { equip: (frames: Record<string, Buffer>) => Promise<void> }) | undefined> {
+  async claim(spec: WorkloadSpec): Promise<(Omit<Machine, 'onBadTemplate'> & { equip: (frames: Record<string, Buffer>) => Promise<void> }) | undefined> {
     if (!this.#pool.enabled) return undefined
     const key = await this.#keyOf(spec)
     const ahead = this.#pool.claim(spec.id, key)
@@ -148,6 +151,8 @@ export class AheadMachines {
       return { id: spec.id, record, supervised, gone: supervised.exited, destroy }
     } catch (error) {
       await destroy()
+      // A pool would otherwise try it again and again, for as long as nobody starts a clone of it.
+      if (blamesTemplate(error)) await made?.onBadTemplate?.()
       throw error
     } finally {
       if (tapFd !== undefined) closeSync(tapFd)

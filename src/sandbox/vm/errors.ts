@@ -20,6 +20,14 @@ export function startError(failure: Failure): HullError {
   )
 }
 
+/**
+ * A clone that came to its end like this, before its workload started, may have a template that is no good. Words of hull-vmm's (guest/vmm_qmp.c, vmm_main.c): what the guest says of its own comes later. Who was
+ * killed (the host ran out of memory, somebody's kill -9) says nothing of the template: without it all machines of that shape boot for five minutes.
+ */
+export function blamesTemplate(error: unknown): boolean {
+  return error instanceof Error && /cannot load the template|before the workload started|did not answer in time/.test(error.message) && !/QEMU was killed by signal 9\b/.test(error.message)
+}
+
 /** An exec session that did not start, as dockerd says it. */
 export function execError(failure: Failure): HullError {
   if (unwrapped.test(failure.message)) return new HullError(statusOf(failure), failure.message)

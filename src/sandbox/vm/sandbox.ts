@@ -7,7 +7,7 @@ import type { Supervised } from '../../oci/conmon.js'
 import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
-import { execError, startError } from './errors.js'
+import { blamesTemplate, execError, startError } from './errors.js'
 import type { FileServer } from './fileserver.js'
 import { explainVm } from './explain.js'
 import { guestFiles } from './files.js'
@@ -88,8 +88,7 @@ export class VmSandbox implements Sandbox {
       this.serveSockets()
     } catch (error) {
       const failure = await this.startFailure(error)
-      // Words of hull-vmm's (vmm_qmp.c, vmm_main.c): what the guest says of its own comes later.
-      if (this.onBadTemplate && failure instanceof Error && /cannot load the template|before the workload started|did not answer in time/.test(failure.message)) await this.onBadTemplate()
+      if (this.onBadTemplate && blamesTemplate(failure)) await this.onBadTemplate()
       throw failure
     }
   }

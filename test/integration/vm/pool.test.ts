@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
@@ -214,4 +214,22 @@ it('others do not wait for it: a machine that waits has the least share of the p
   made.push({ sandbox, spec })
   await sandbox.start()
   expect(['1024', '39', '100']).toContain(await shares())
+})
+
+it('a template that does not load, which the pool finds first, is not used again', async () => {
+  await driver.templatesIdle()
+  const templates = join(lab.directory, 'data/vm/templates')
+  // The driver has looked at them before and believes them.
+  for (const name of readdirSync(templates)) {
+    const state = join(templates, name, 'state')
+    writeFileSync(state, readFileSync(state).fill(0xff, 64, 4096))
+  }
+  const { start } = await said(['true'])
+  expect(start).toBe('pool') // it was made before; the one that takes its place cannot be
+  await end()
+  const kept = readdirSync(templates).length
+  await driver.poolFull()
+  expect(readdirSync(templates)).toHaveLength(kept - 1)
+  expect(await machines()).toEqual([])
+  expect((await said(['true'])).start).toBeUndefined() // it boots
 })
