@@ -42,7 +42,6 @@ def stream_as_they_happen(c):
     seen = []
     reader = threading.Thread(target=lambda: seen.extend(iter(lambda: next(stream, None), None)), daemon=True)
     reader.start()
-    time.sleep(0.2)
     volume = c.volume()
     until(lambda: any(event["Actor"]["ID"] == volume.name and event["Action"] == "create" for event in list(seen)), 10)
     stream.close()
@@ -61,8 +60,8 @@ def come_as_json_lines(c):
 @check("events")
 def tell_kill_stop_and_restart(c):
     since = time.time() - 0.01
-    made = c.start(["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"])
-    time.sleep(0.5)
+    made = c.start(["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done"])
+    until(made.logs)
     made.kill("CONT")
     made.restart(timeout=5)
     made.stop(timeout=5)

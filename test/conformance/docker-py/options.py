@@ -82,7 +82,7 @@ def inspected(c, options, path, wanted):
     ("no_network", {"network_mode": "none"}, "ls /sys/class/net", "lo\n"),
     ("mac_address", {"mac_address": "02:42:ac:11:00:99"}, "cat /sys/class/net/eth0/address", "02:42:ac:11:00:99\n"),
     ("entrypoint", {"entrypoint": ["sh", "-c", "echo entry"]}, "ignored", "entry\n"),
-    ("pids_limit", {"pids_limit": 12}, "(for i in $(seq 40); do sleep 2 & done) 2>&1 | grep -qiE \"can't fork|unavailable\" && echo limited", "limited\n"),
+    ("pids_limit", {"pids_limit": 12}, "(for i in $(seq 40); do sleep 20 & done) 2>&1 | grep -qiE \"can't fork|unavailable\" && echo limited", "limited\n"),
 ])
 def inside(c, options, script, wanted):
     code, out, err = c.run(script, **options)

@@ -48,7 +48,7 @@ export class PythonRun {
   async result(name: string): Promise<void> {
     for (;;) {
       const result = this.#results.get(name)
-      if (result?.error) throw new Error(result.error)
+      if (result?.error) throw new Error(`${name}: ${result.error}`) // its name here as well: of a long run often only this line is seen
       if (result) return
       if (this.#ended !== undefined) throw new Error(this.#ended)
       await new Promise<void>((done) => (this.#wake = done))

@@ -14,8 +14,8 @@ import { Lab, readFramed } from './lab.js'
 
 // docs/decisions/0013-templates.md names these tests.
 
-/** How many clones are compared; `HULL_CLONES=50` is the long form. */
-const clones = Number(process.env.HULL_CLONES ?? 6)
+/** How many clones are compared here; test/behaviour/clones.vm.test.ts compares many that start at once. */
+const clones = 3
 
 let lab: Lab
 let driver: VmDriver
