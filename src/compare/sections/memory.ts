@@ -26,6 +26,9 @@ async function startIdle(context: CompareContext, way: Way): Promise<{ id: strin
   return { id, startMs: performance.now() - begun }
 }
 
+/** Instances are alike: where one step gives the host memory, or takes many times what another does, it is others that are measured. */
+const agree = (rows: readonly number[]): boolean => Math.min(...rows) > Math.max(...rows) / 4
+
 const rest = () => new Promise((resolve) => setTimeout(resolve, REST))
 
 /** performance.now() up to which the way of this index may take: what is left is shared by those that are left. */
@@ -95,8 +98,7 @@ export async function memorySection(context: CompareContext): Promise<MemorySect
       await rest()
       const rows = available.slice(1).map((value, index) => available[index]! - value)
       const each = -slope(available)
-      // One more instance gives nobody memory: where a step says so, others of them are as wrong.
-      slopes[way.name] = each > 0 && rows.every((row) => row > 0) ? { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: each } : { missing: NOISE }
+      slopes[way.name] = each > 0 && agree(rows) ? { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: each } : { missing: NOISE }
       parts[way.name] = await partsOf(context, ids.slice(1))
       kept[way.name] = await freedOf(context, way, ids.slice(1, 1 + LEAST))
     } catch (error) {
