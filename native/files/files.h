@@ -128,7 +128,7 @@ void op_stat(const char *path);
 void op_get(const char *path, const char *name);
 void op_export(void);
 void op_layer(void);
-void op_put(const char *path, bool no_overwrite, const char *owner);
+void op_put(const char *path, bool no_overwrite, const char *owner, bool flush);
 void op_changes(size_t lowers);
 void op_size(void);
 

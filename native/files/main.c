@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
   wall_enter(&wall);
   if (strcmp(operation, "stat") == 0 && count == 1) op_stat(args[0]);
   if (strcmp(operation, "get") == 0 && count == 2) op_get(args[0], args[1]);
-  if (strcmp(operation, "put") == 0 && count == 3) op_put(args[0], strcmp(args[1], "1") == 0, args[2]);
+  if (strcmp(operation, "put") == 0 && (count == 3 || (count == 4 && strcmp(args[3], "flush") == 0))) op_put(args[0], strcmp(args[1], "1") == 0, args[2], count == 4);
   if (strcmp(operation, "export") == 0 && count == 0) op_export();
   if (strcmp(operation, "layer") == 0 && count == 0) op_layer();
   if (changes && count == 0) op_changes(wall.lowers);

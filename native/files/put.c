@@ -234,7 +234,13 @@ static void find_owner(const char *user) {
 
 /* ---- operation ------------------------------------------------------------------------------------------------------------------ */
 
-void op_put(const char *path, bool no_overwrite, const char *user) {
+static void flush_to_disk(void) {
+  int fd = open_in(target, ".", O_RDONLY | O_DIRECTORY);
+  if (fd < 0 || syncfs(fd) < 0) die(errno, "%s", target_path);
+  close(fd);
+}
+
+void op_put(const char *path, bool no_overwrite, const char *user, bool flush) {
   static struct tar_member m;
   struct statvfs fs;
   struct stat here, root;
@@ -249,5 +255,6 @@ void op_put(const char *path, bool no_overwrite, const char *user) {
   while (tar_next(&m)) member(&m);
   set_late_times();
   tar_drain();
+  if (flush) flush_to_disk();
   report_done(0);
 }

@@ -182,7 +182,7 @@ static const struct sock_filter filter[] = {
     LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0), KILL, LOAD(nr),
     CALL(read), CALL(write), CALL(readv), CALL(writev), CALL(openat), CALL(openat2), CALL(close), CALL(fstat), CALL(newfstatat), CALL(statx),
     CALL(getdents64), CALL(lseek), CALL(readlinkat), CALL(fchown), CALL(fchownat), CALL(fchmod), CALL(fchmodat), CALL(utimensat), CALL(mkdirat),
-    CALL(symlinkat), CALL(linkat), CALL(unlinkat), CALL(mknodat), CALL(ftruncate), CALL(fstatfs), CALL(fsetxattr), CALL(lsetxattr),
+    CALL(symlinkat), CALL(linkat), CALL(unlinkat), CALL(mknodat), CALL(ftruncate), CALL(syncfs), CALL(fstatfs), CALL(fsetxattr), CALL(lsetxattr),
     CALL(fgetxattr), CALL(flistxattr), CALL(lgetxattr), CALL(llistxattr), CALL(munmap), CALL(mremap), CALL(brk), CALL(madvise), CALL(fcntl), CALL(exit),
     CALL(exit_group), CALL(rt_sigprocmask), CALL(rt_sigreturn), CALL(restart_syscall), CALL(clock_gettime), CALL(futex),
 #if defined(__x86_64__)

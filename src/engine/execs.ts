@@ -78,7 +78,8 @@ export class Execs implements ExecEngine {
       if (!sandbox) throw conflict(`container ${container.id} is not running`)
       session = await sandbox.exec(execProcess(container.record, request, options.consoleSize ?? request.consoleSize), { stdin: request.attachStdin && !options.detach, detach: options.detach })
     } catch (error) {
-      exec.exitCode = /permission denied|is a directory|exec format error|unable to find (user|group)/.test(messageOf(error)) ? 126 : 127
+      // It can be the container that is not there any more: that says nothing of the command.
+      exec.exitCode = /permission denied|is a directory|exec format error|unable to find (user|group)|is not running/.test(messageOf(error)) ? 126 : 127
       this.#ended(exec, exec.exitCode)
       throw error
     }

@@ -145,5 +145,5 @@ export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: n
   if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve))
   if (answer && answer.message) throw createError(options.runtime.kind, options.runtime.name, answer.message, options.attempt)
   const said = (await readFile(errors, 'utf8').catch(() => '')).trim()
-  throw createError(options.runtime.kind, options.runtime.name, said || `conmon ended with code ${child.exitCode ?? child.signalCode} and no message`, options.attempt)
+  throw createError(options.runtime.kind, options.runtime.name, said || (child.signalCode === null ? `conmon ended with code ${child.exitCode} and no message` : `conmon was killed by ${child.signalCode}`), options.attempt)
 }

@@ -9,8 +9,8 @@ export type FileOperation =
   | { op: 'stat'; path: string }
   /** A tar of `path`, whose top entry is called `name`. */
   | { op: 'get'; path: string; name: string }
-  /** A tar into the directory `path`. `noOverwrite`: directories and other things do not replace one another. `owner`: '' or the user that gets everything. */
-  | { op: 'put'; path: string; noOverwrite: boolean; owner: string }
+  /** A tar into the directory `path`. `noOverwrite`: directories and other things do not replace one another. `owner`: '' or the user that gets everything. `flush`: done when it is on the disk. */
+  | { op: 'put'; path: string; noOverwrite: boolean; owner: string; flush?: boolean }
   /** A tar of the whole root, without what is mounted over it. */
   | { op: 'export' }
   /** The writable layer as an OCI layer. `freeze`: the container's processes stand still meanwhile. */
@@ -28,7 +28,7 @@ export function fileArguments(operation: FileOperation): string[] {
     case 'get':
       return ['get', operation.path, operation.name]
     case 'put':
-      return ['put', operation.path, operation.noOverwrite ? '1' : '0', operation.owner]
+      return ['put', operation.path, operation.noOverwrite ? '1' : '0', operation.owner, ...(operation.flush ? ['flush'] : [])]
     default:
       return [operation.op]
   }
@@ -64,7 +64,7 @@ export interface FileJob {
   output: Readable
   /** put: the archive. */
   input: Writable
-  /** Resolves when all is done; rejects with {@link FileError}. */
+  /** Resolves when all is done; rejects with {@link FileError}, or with what ended the work from outside. */
   done: Promise<{ size: number }>
   /** Ends it now. Idempotent. */
   cancel(): void
@@ -77,6 +77,8 @@ export interface FileProcess {
   stderr: Readable
   /** Resolves with how it ended ('exit code 1', 'SIGSYS') when all output has been delivered to the streams. */
   ended: Promise<string>
+  /** Asked when it ended without a word of its own: what has happened, if more is known than that. */
+  why?: () => Promise<Error | undefined>
   kill(): void
 }
 
@@ -144,9 +146,9 @@ export function fileJob(process: FileProcess, operation: FileOperation): FileJob
   process.stderr.on('error', () => {})
   process.stdin.on('error', () => {}) // it ended without reading: `done` says why
 
-  const done = process.ended.then((how) => {
+  const done = process.ended.then(async (how) => {
     if (result && !failure) return result
-    const error = failure ?? new FileError(`hull-files ended early (${how}) ${clean(text)}`.trim(), 5)
+    const error = failure ?? (await process.why?.()) ?? new FileError(`hull-files ended early (${how}) ${clean(text)}`.trim(), 5)
     failHead(error)
     throw error
   })

@@ -15,8 +15,8 @@ export function filesEntries(operation: FileOperation): TextEntry[] {
   ]
 }
 
-/** Runs hull-files in a guest, with an exec session's streams. */
-export async function guestFiles(client: VmClient, operation: FileOperation): Promise<FileJob> {
+/** Runs hull-files in a guest, with an exec session's streams. `why`: as in FileProcess. */
+export async function guestFiles(client: VmClient, operation: FileOperation, why: () => Promise<Error | undefined>): Promise<FileJob> {
   const session = await client.exec(filesEntries(operation), { tty: false, stdin: true, detach: false })
   const { stdout, stderr } = splitFrames(session.duplex)
   const said = once(stderr, 'end') // after all of both streams
@@ -28,5 +28,5 @@ export async function guestFiles(client: VmClient, operation: FileOperation): Pr
     await said
     return `exit code ${code}`
   })
-  return fileJob({ stdin: session.duplex, stdout, stderr, ended, kill }, operation)
+  return fileJob({ stdin: session.duplex, stdout, stderr, ended, why, kill }, operation)
 }

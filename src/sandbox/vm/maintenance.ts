@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { codeOf, messageOf } from '../../base/errors.js'
+import { codeOf, HullError, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import type { FileJob, FileOperation } from '../files.js'
 import type { WorkloadSpec } from '../types.js'
@@ -43,6 +43,13 @@ export function maintenanceSpec(spec: WorkloadSpec, directory: string): Workload
   }
 }
 
+const isNotRunning = (error: unknown): boolean => error instanceof HullError && error.statusCode === 409
+
+/** The container does not run, and nobody has said that it does: it is the machine for its files that has ended. */
+function inWords(error: unknown): never {
+  throw isNotRunning(error) ? internal('the virtual machine that worked on the files of the container ended before it was done', error) : error
+}
+
 /**
  * Work on the files of virtual machines that do not run. Their disk was written by a guest: the host's kernel never mounts it. A machine of the
  * same image and disk is booted without the workload, does the work inside, and is halted when nobody has asked it for a while.
@@ -58,28 +65,36 @@ export class Maintenance {
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
     let machine = this.#machines.get(spec.id)
-    if (!machine) {
-      machine = { sandbox: this.boot(maintenanceSpec(spec, this.directory)), jobs: 0, timer: undefined }
-      this.#machines.set(spec.id, machine)
-    }
+    const waited = machine !== undefined && machine.jobs === 0
+    machine ??= this.#make(spec)
     const used = machine
     clearTimeout(used.timer)
     used.jobs++
     try {
-      const job = await (await used.sandbox).files(operation)
-      const done = job.done.finally(() => this.#release(spec.id, used))
-      done.catch(() => {})
-      return { ...job, done }
+      // Nobody knows of this machine: when it is killed, what was said to be done must be on the container's disk.
+      const job = await (await used.sandbox).files(operation.op === 'put' ? { ...operation, flush: true } : operation)
+      const done = job.done.catch(inWords).finally(() => this.#release(spec.id, used))
+      const head = job.head.catch(inWords)
+      for (const promise of [done, head]) promise.catch(() => {})
+      return { ...job, head, done }
     } catch (error) {
       used.jobs--
-      if (used.jobs === 0) await this.end(spec.id)
-      throw error
+      if (this.#machines.get(spec.id) === used && (used.jobs === 0 || isNotRunning(error))) await this.end(spec.id)
+      // It had ended since the last job, and nobody was told.
+      if (waited && isNotRunning(error)) return this.files(spec, operation)
+      return inWords(error)
     }
+  }
+
+  #make(spec: WorkloadSpec): Machine {
+    const machine: Machine = { sandbox: this.boot(maintenanceSpec(spec, this.directory)), jobs: 0, timer: undefined }
+    this.#machines.set(spec.id, machine)
+    return machine
   }
 
   #release(id: string, machine: Machine): void {
     machine.jobs--
-    if (machine.jobs > 0) return
+    if (machine.jobs > 0 || this.#machines.get(id) !== machine) return
     machine.timer = setTimeout(() => {
       this.end(id).catch((error: unknown) => log.error('cannot end a maintenance machine', { id, error: messageOf(error) }))
     }, LINGER)

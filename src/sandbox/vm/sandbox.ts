@@ -26,6 +26,9 @@ const KILL_GRACE = 3000
 const FIRST_PAUSE = 1
 const SOCKET_TIMEOUT = 30_000
 
+/** Milliseconds from the end of a machine's connections to its exit code, at most. */
+const END_IS_TOLD = 2000
+
 const SIGKILL = 9
 /** The supervisor's and the agent's words (guest/vmm_client.c). */
 const NOT_RUNNING = 'container is not running'
@@ -224,11 +227,19 @@ export class VmSandbox implements Sandbox {
     // The guest would do the work, and it stands still.
     if (!this.ended && (await this.frozen())) throw conflict(`container ${this.id} is paused: unpause the virtual machine first`)
     try {
-      return await guestFiles(this.client, operation)
+      return await guestFiles(this.client, operation, () => this.goneMeanwhile())
     } catch (error) {
       if (error instanceof LinkClosed || (error instanceof StartFailure && error.message === NOT_RUNNING)) throw conflict(`container ${this.id} is not running`, error)
       throw internal(messageOf(error), error)
     }
+  }
+
+  /** Why work in the guest broke off: the machine has ended, or is about to be known to have. */
+  private async goneMeanwhile(): Promise<Error | undefined> {
+    let timer: NodeJS.Timeout | undefined
+    await Promise.race([this.exited, new Promise((resolve) => (timer = setTimeout(resolve, END_IS_TOLD)))])
+    clearTimeout(timer)
+    return this.ended ? conflict(`container ${this.id} is not running`) : undefined
   }
 
   explain(): Promise<Facts[]> {
