@@ -110,6 +110,7 @@ export class Container {
 export function recordExit(record: ContainerRecord, exit: ExitStatus): void {
   record.state.status = 'exited'
   record.state.starting = false
+  delete record.state.ending
   record.state.exitCode = exit.code
   record.state.oomKilled = exit.oomKilled
   // The supervisor's clock is coarser than ours: nothing ends before it began.

@@ -188,7 +188,9 @@ export class Lifecycle {
     const { record } = container
     const ranMs = record.state.startedAt ? exit.finishedAt.getTime() - Date.parse(record.state.startedAt) : 0
     container.sandbox = undefined
-    await this.health.end(container)
+    // Before the supervisor's note of it goes: a daemon that dies meanwhile leaves the next one to guess otherwise.
+    record.state.ending = { code: exit.code, oomKilled: exit.oomKilled, finishedAt: exit.finishedAt.toISOString() }
+    await Promise.all([this.health.end(container), this.parts.store.keep(record)])
     await this.#release(container, sandbox)
     recordExit(record, exit)
     container.endRun()
@@ -507,8 +509,9 @@ export class Lifecycle {
         await this.#bootPolicy(container, true)
         continue
       }
-      // It ran and is gone without an exit status: the host was restarted, or somebody killed its supervisor.
-      recordExit(record, { code: 137, oomKilled: false, finishedAt: new Date() })
+      // It ran and is gone: its end is on record, or there is no exit status: the host was restarted, or somebody killed its supervisor.
+      const { ending } = record.state
+      recordExit(record, ending ? { ...ending, finishedAt: new Date(ending.finishedAt) } : { code: 137, oomKilled: false, finishedAt: new Date() })
       await this.connections.release(record)
       await this.parts.store.keep(record)
       this.announce(container, 'die', { exitCode: String(record.state.exitCode) })

@@ -41,6 +41,8 @@ export interface ContainerRecord {
     oomKilled: boolean
     startedAt?: string
     finishedAt?: string
+    /** It has ended like this, and what it leaves is being cleaned up, the supervisor's own note of the end included. */
+    ending?: { code: number; oomKilled: boolean; finishedAt: string }
     /** `docker stop` or `kill`: the restart policy does not bring it back. */
     stoppedByUser: boolean
     /** An update of the running container is under way: what is written here may not be in force yet. */

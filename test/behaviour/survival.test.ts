@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sleep, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
@@ -48,6 +50,19 @@ describe('kill -9 of the daemon', () => {
     }
     expect(await daemon.ok('port', 'process-0', '80/tcp')).toMatch(/:\d+$/m)
   }, 300_000)
+
+  it('an exit code that the daemon had read when it was killed is not lost, though the supervisor’s note of it is gone', async () => {
+    const id = await daemon.ok('run', '-d', '--name', 'read', testImage, 'sh', '-c', 'exit 7')
+    expect(await daemon.ok('wait', id)).toBe('7')
+    await daemon.down('SIGKILL')
+    // As it is on disk when the daemon is killed between taking away what the container left and writing down its end.
+    const path = join(daemon.dataRoot, 'containers', id, 'config.json')
+    const record = JSON.parse(await readFile(path, 'utf8')) as { state: object }
+    await writeFile(path, JSON.stringify({ ...record, state: { ...record.state, status: 'running', exitCode: 0, ending: { code: 7, oomKilled: false, finishedAt: new Date().toISOString() } } }))
+    await daemon.up()
+    expect(await daemon.ok('inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', id)).toBe('exited 7')
+    await daemon.ok('rm', id)
+  })
 
   it('SIGTERM leaves them running too, and an exit while the daemon is away is seen', async () => {
     await daemon.ok('run', '-d', '--name', 'short-process', '--isolation=process', testImage, 'sh', '-c', 'sleep 2; exit 33')
