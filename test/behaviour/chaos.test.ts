@@ -10,5 +10,5 @@ it('kill -9 of the daemon in the middle of verbs loses, doubles and leaks nothin
 
 it('kill -9 of what stands between the daemon and its workloads: every state is true, and nothing is left', async () => {
   const outcomes = await chaosOfParts({ kills: 7, seed: Math.floor(Date.now() / 86_400_000), isolations: ['process', 'vm'], say: () => {} })
-  expect([...outcomes.values()].reduce((sum, times) => sum + times, 0)).toBe(7)
+  expect([...outcomes].reduce((sum, [outcome, times]) => sum + (/over before/.test(outcome) ? 0 : times), 0)).toBe(7)
 }, 300_000)

@@ -6,7 +6,7 @@ import { buildTestImage, busyboxRoot, dockerArchive } from '../lib/image.js'
 import { startRegistry } from '../lib/registry.js'
 import { remains } from '../lib/traces.js'
 import { random } from './random.js'
-import { difference, shape } from './shape.js'
+import { calm, settle } from './settle.js'
 import { type Isolation, Steady } from './steady.js'
 import { clean, type Sources, type Verb, verbs } from './verbs.js'
 
@@ -17,9 +17,6 @@ export interface ChaosOptions {
   isolations: readonly Isolation[]
   say: (line: string) => void
 }
-
-/** How long what is going away may take to be gone, milliseconds. */
-const settleMs = 15_000
 
 /** A second archive: another image, so that loading and removing it changes layers, too. */
 async function otherArchive(directory: string): Promise<string> {
@@ -37,16 +34,6 @@ async function publish(daemon: TestDaemon, { archive, remote }: Sources): Promis
   await daemon.ok('tag', 'chaos/other:1', remote)
   await daemon.ok('push', '-q', remote)
   await daemon.ok('rmi', remote, 'chaos/other:1')
-}
-
-/** Compares until nothing differs: a kill's aftermath is undone in the background. The flapping container makes its own differences: seen twice, they count. */
-async function settle(daemon: TestDaemon, wanted: readonly string[]): Promise<string[]> {
-  const end = Date.now() + settleMs
-  for (;;) {
-    const left = difference(wanted, await shape(daemon))
-    if (left.length === 0 || Date.now() > end) return left
-    await sleep(150)
-  }
 }
 
 /**
@@ -131,14 +118,5 @@ async function rehearse(daemon: TestDaemon, verb: Verb, isolation: Isolation): P
     throw error
   } finally {
     await clean(daemon)
-  }
-}
-
-/** A shape that has been seen twice in a row while the restarting container ran. */
-async function calm(daemon: TestDaemon): Promise<string[]> {
-  for (;;) {
-    const first = await shape(daemon)
-    await sleep(400)
-    if (difference(first, await shape(daemon)).length === 0) return first
   }
 }

@@ -1,28 +1,15 @@
-import { familyOf, processes } from '../../src/compare/host.js'
-import { type Said, sleep, TestDaemon, until } from '../lib/daemon.js'
-import { buildTestImage, testImage } from '../lib/image.js'
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { type Said, sleep, TestDaemon } from '../lib/daemon.js'
+import { buildTestImage } from '../lib/image.js'
 import { remains } from '../lib/traces.js'
+import { judge, stateOf } from './judge.js'
+import { name, payload, type Phase, phases } from './phases.js'
 import { random } from './random.js'
-import type { Isolation } from './steady.js'
-
-/** A process that stands between the daemon and a workload, or is the workload. */
-interface Part {
-  isolation: Isolation
-  /** Its name in /proc/PID/stat. */
-  program: RegExp
-  /** With a volume: in a VM it has a file server then. */
-  volume: boolean
-}
-
-const parts: Record<string, Part> = {
-  'conmon of a container': { isolation: 'process', program: /^conmon$/, volume: false },
-  'a container’s first process': { isolation: 'process', program: /^sh$/, volume: true },
-  'conmon of a VM': { isolation: 'vm', program: /^conmon$/, volume: false },
-  'hull-vmm': { isolation: 'vm', program: /^hull-vmm$/, volume: false },
-  'QEMU': { isolation: 'vm', program: /^qemu-system-x86/, volume: false },
-  'QEMU of a VM with a volume': { isolation: 'vm', program: /^qemu-system-x86/, volume: true },
-  'the file server': { isolation: 'vm', program: /^virtiofsd$/, volume: true },
-}
+import { calm, settle } from './settle.js'
+import { inspect, type Isolation, Steady } from './steady.js'
+import { must } from './verbs.js'
+import { killParts, type Victim, victims } from './victims.js'
 
 export interface PartsOptions {
   kills: number
@@ -31,81 +18,75 @@ export interface PartsOptions {
   say: (line: string) => void
 }
 
-interface State { Status: string; Running: boolean; ExitCode: number; Error: string; Pid: number }
-
-/** Milliseconds from the moment that the part is there; most of a VM's start, and some of its life. */
-const MOMENTS = { process: 150, vm: 3000 } as const
-/** How long a container may be said to run when it does not, milliseconds. */
-const TRUE_WITHIN = 20_000
-
-/** Processes of a container that are such a part. */
-async function find(id: string, { program }: Part): Promise<number[]> {
-  return familyOf(id, await processes()).filter(({ name }) => program.test(name)).map(({ pid }) => pid)
+interface Case {
+  phase: Phase
+  victim: Victim
 }
 
-function kill(pid: number): boolean {
-  try {
-    return process.kill(pid, 'SIGKILL')
-  } catch {
-    return false // it had just gone by itself
+/** Who can be killed when. */
+export const cases = (isolations: readonly Isolation[]): Case[] =>
+  phases.flatMap((phase) =>
+    victims
+      .filter(({ isolation, program }) => isolations.includes(isolation) && (program === undefined || !phase.daemonOnly?.includes(isolation)))
+      .map((victim) => ({ phase, victim })),
+  )
+
+/** In an order that the seed gives: a short run then takes some of all. */
+function shuffled<T>(items: readonly T[], next: () => number): T[] {
+  return items.map((item) => ({ item, at: next() })).sort((a, b) => a.at - b.at).map(({ item }) => item)
+}
+
+/** Kills the victim `after` milliseconds into the act, or as soon as it is there after that. True: somebody was killed while it went on. */
+async function strike(daemon: TestDaemon, { program }: Victim, id: string, after: number, acting: Promise<Said>): Promise<boolean> {
+  let over = false
+  void acting.then(() => (over = true))
+  await sleep(after)
+  if (program === undefined) {
+    await daemon.down('SIGKILL')
+    return true
   }
-}
-
-async function state(daemon: TestDaemon, id: string): Promise<State> {
-  const answer = await daemon.api('GET', `/containers/${id}/json`)
-  if (answer.status !== 200) throw new Error(`inspect: ${answer.status} ${answer.body}`)
-  return (JSON.parse(answer.body) as { State: State }).State
-}
-
-/** A start that was cut off is an error in words, and a workload that was cut off has ended with 137; nothing in between, and nothing that is said to run. */
-async function judge(daemon: TestDaemon, id: string, started: Said): Promise<string> {
-  const end = await until('the container is said to have ended', async () => {
-    const now = await state(daemon, id)
-    return !now.Running && now
-  }, TRUE_WITHIN)
-  if (end.Pid !== 0) throw new Error(`ended, and has pid ${end.Pid}`)
-  if (started.code !== 0) {
-    if (!/Error response from daemon: .*\w/.test(started.stderr)) throw new Error(`start failed without a word: ${started.stderr}`)
-    if (end.Status !== 'created' && end.Status !== 'exited') throw new Error(`start failed, and the state is ${end.Status}`)
-    if (end.ExitCode === 0) throw new Error('start failed, and the exit code is 0')
-    return 'start failed'
+  for (;;) {
+    const last = over
+    if ((await killParts(id, program)) > 0) return true
+    if (last) return false
+    await sleep(2)
   }
-  if (end.Status !== 'exited' || end.ExitCode !== 137) throw new Error(`state ${end.Status}, exit code ${end.ExitCode}, ${JSON.stringify(end.Error)}`)
-  const waited = await daemon.docker(['wait', id], { timeoutMs: 10_000 })
-  if (waited.stdout.trim() !== '137') throw new Error(`docker wait: ${waited.stdout}${waited.stderr}`)
-  return 'exit 137'
 }
 
 /**
- * Kills what stands between the daemon and its workloads with SIGKILL, at random moments of starts and lives, and looks whether the state that is told is true, whether the container can be removed, and whether
- * another one of each isolation noticed. At the end nothing may be left. Throws at the first thing that is wrong, with the seed to repeat it.
+ * Kills what stands between a client and its workloads with SIGKILL, at random moments of all that is done with a container, and judges what the client is told, the state, and what is left (judge.ts); others that
+ * run meanwhile must not notice (steady.ts). Throws at the first thing that is wrong, with the seed to repeat it. How often each case came to which end.
  */
 export async function chaosOfParts(options: PartsOptions): Promise<Map<string, number>> {
   const next = random(options.seed)
   const daemon = await TestDaemon.start()
   const outcomes = new Map<string, number>()
-  const usable = Object.entries(parts).filter(([, { isolation }]) => options.isolations.includes(isolation))
+  const all = shuffled(cases(options.isolations), next)
   try {
     await buildTestImage(daemon)
-    for (const isolation of options.isolations) await daemon.ok('run', '-d', '--name', `steady-${isolation}`, `--isolation=${isolation}`, testImage, 'sh', '-c', 'while :; do sleep 1; done')
-    for (let n = 0; n < options.kills; n++) {
-      const [name, part] = usable[n % usable.length]!
-      const after = next() * MOMENTS[part.isolation]
-      const what = `kill ${n + 1}, of ${name}, ${after.toFixed(1)} ms after it was there, seed ${options.seed}`
+    await writeFile(payload(daemon), randomBytes(8 << 20))
+    const steady = new Steady(daemon, options.isolations, false)
+    await steady.start()
+    const wanted = (await calm(daemon)).filter((line) => !line.includes('/vm/templates/tmp-')) // one that is just being made
+    for (let n = 0, kills = 0; kills < options.kills; n++) {
+      const { phase, victim } = all[n % all.length]!
+      const after = next() * phase.takes[victim.isolation] * 1.1
+      const what = `round ${n + 1}, kill ${kills + 1}, of ${victim.name}, ${after.toFixed(1)} ms into ${phase.name}, seed ${options.seed}`
       try {
-        const id = await daemon.ok('create', `--isolation=${part.isolation}`, ...(part.volume ? ['-v', '/data'] : []), testImage, 'sh', '-c', 'while :; do echo line; sleep 0.05; done')
-        const starting = daemon.docker(['start', id])
-        const pids = await until(`${name} is there`, async () => {
-          const found = await find(id, part)
-          return found.length > 0 && found
-        }, 30_000)
-        await sleep(after)
-        for (const pid of new Set([...pids, ...(await find(id, part))])) kill(pid)
-        const outcome = `${name}: ${await judge(daemon, id, await starting)}`
+        await phase.prepare(daemon, victim)
+        const [before, id] = [await stateOf(daemon), (await inspect(daemon, name))?.Id ?? '']
+        const acting = phase.act(daemon, victim)
+        const killed = await strike(daemon, victim, id, after, acting)
+        const said = await acting
+        if (victim.program === undefined) await daemon.up()
+        const outcome = `${phase.name}, ${victim.name}: ${killed ? '' : 'over before anybody was killed, '}${await judge(daemon, { phase, victim, killed, said, before })}`
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
-        await daemon.ok('rm', '-v', '-f', id)
-        for (const isolation of options.isolations) await daemon.ok('exec', `steady-${isolation}`, 'true')
-        options.say(`${n + 1}/${options.kills} ${outcome}, after ${after.toFixed(1)} ms`)
+        if (killed) kills++
+        await must(daemon, 'DELETE', `/containers/${name}?force=1&v=1`, undefined, [404])
+        await steady.check()
+        const left = await settle(daemon, wanted)
+        if (left.length > 0) throw new Error(`lost, doubled or leaked:\n  ${left.join('\n  ')}`)
+        options.say(`${kills}/${options.kills} ${outcome}, after ${after.toFixed(1)} ms`)
       } catch (error) {
         throw new Error(`${what}: ${error instanceof Error ? error.message : String(error)}`)
       }
