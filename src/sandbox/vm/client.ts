@@ -5,6 +5,10 @@ import { decodeFailure, decodeText, encodeText, Joiner, ProtocolError, textMap, 
 
 /** Milliseconds that a guest gets for an answer that needs no work (a signal, a resize, a table of processes). */
 const ANSWER_TIMEOUT = 10_000
+/** Milliseconds until a process in the guest has started, or could not: a guest that thrashes is slow, one whose kernel hangs never answers. */
+const EXEC_TIMEOUT = 60_000
+/** What is said of either. */
+const NO_ANSWER = 'the virtual machine does not answer'
 
 /** The guest could not start the process: FAILED. `code` is 125, 126 or 127. */
 export class StartFailure extends Error {
@@ -102,18 +106,20 @@ export class VmClient {
     if (said.get('ok') !== '1') throw new Error(said.get('error') ?? 'the guest is of a version that cannot change networks while it runs: restart the container')
   }
 
-  /** Starts a process in the container; resolves when it runs. */
+  /** Starts a process in the container; resolves when it runs. Rejects with {@link StartFailure} when the guest does not answer within a minute; should the process start after all, nobody is at its ends. */
   async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession> {
-    return this.session(FrameType.EXEC, encodeText(spec), options)
+    return this.session(FrameType.EXEC, encodeText(spec), options, EXEC_TIMEOUT)
   }
 
   /** Waits for the guest's next connection to one of the host's sockets. */
   async accept(index: number): Promise<Connection> {
-    return this.session(FrameType.ACCEPT, encodeText([['socket', String(index)]]), { tty: true, stdin: true, detach: false })
+    return this.session(FrameType.ACCEPT, encodeText([['socket', String(index)]]), { tty: true, stdin: true, detach: false }, 0)
   }
 
-  private async session(type: number, payload: Buffer, options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession & Connection> {
+  /** `timeoutMs`: until the session has started; 0: for as long as it takes. */
+  private async session(type: number, payload: Buffer, options: { tty: boolean; stdin: boolean; detach: boolean }, timeoutMs: number): Promise<ExecSession & Connection> {
     const socket = await connectSocket(this.socketPath, this.uid)
+    let timer: NodeJS.Timeout | undefined
     return new Promise<ExecSession & Connection>((resolve, reject) => {
       let started = false
       let ended = false
@@ -169,8 +175,14 @@ export class VmClient {
       )
       const stream = new ExecStream(link, options.tty, options.stdin)
       stream.on('error', () => {}) // an unread error must not end the daemon; the reader has its own listener
+      if (timeoutMs > 0) {
+        timer = setTimeout(() => {
+          reject(new StartFailure({ code: 125, message: NO_ANSWER }))
+          link.close()
+        }, timeoutMs)
+      }
       link.sendLong(type, payload)
-    })
+    }).finally(() => clearTimeout(timer))
   }
 
   private async acknowledged(type: number, entries: readonly TextEntry[]): Promise<boolean> {
@@ -199,7 +211,7 @@ export class VmClient {
     let link: Link | undefined
     try {
       return await new Promise<T>((resolve, reject) => {
-        if (timeoutMs > 0) timer = setTimeout(() => reject(new Error('the virtual machine does not answer')), timeoutMs)
+        if (timeoutMs > 0) timer = setTimeout(() => reject(new Error(NO_ANSWER)), timeoutMs)
         link = new Link(socket, (frame) => answer(frame, resolve, reject), (error) => reject(error ?? new LinkClosed('closed')))
         ask(link)
       })

@@ -2,7 +2,8 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { StartFailure, VmClient } from '../../../src/sandbox/vm/client.js'
 import { connectSocket, LinkClosed } from '../../../src/sandbox/vm/link.js'
 import { decodeText, encodeFrame, encodeText, FLAG_MORE, FrameParser, FrameType, textMap, WINDOW_SIZE, type Frame } from '../../../src/sandbox/vm/protocol.js'
@@ -155,6 +156,29 @@ describe('exec', () => {
   it('fails in the guest\'s words', async () => {
     behave = (frame, peer) => frame.type === FrameType.EXEC && peer.send(FrameType.FAILED, text([['code', '126'], ['message', 'permission denied']]))
     await expect(start()).rejects.toMatchObject({ failure: { code: 126, message: 'permission denied' } })
+  })
+
+  it('a guest that does not answer is not waited for, and its supervisor forgets the session', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    let left = false
+    server.prependListener('connection', (socket: Socket) => socket.once('close', () => (left = true)))
+    const wait = async (condition: () => boolean) => {
+      while (!condition()) await setImmediate()
+    }
+    try {
+      const session = start()
+      const failed = expect(session).rejects.toMatchObject({ failure: { code: 125, message: 'the virtual machine does not answer' } })
+      await wait(() => peers[0]?.received.length === 1)
+      vi.advanceTimersByTime(59_999)
+      for (let n = 0; n < 100; n++) await setImmediate()
+      expect(left).toBe(false)
+      vi.advanceTimersByTime(1)
+      await failed
+      peers[0]!.socket.end()
+      await wait(() => left)
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('a VM that dies ends the session with 137', async () => {
