@@ -32,3 +32,6 @@ export interface CompareContext {
   /** What is being done, for a person who waits. */
   progress: (text: string) => void
 }
+
+/** Without the VM that boots, where there is one that comes from a template: when it runs it is the same machine. */
+export const differentWhenRunning = (ways: readonly Way[]): Way[] => ways.filter(({ name }) => name !== 'vm-cold' || !ways.some((way) => way.name === 'vm'))

@@ -45,8 +45,7 @@ export class DrillContainer {
       },
     })
     try {
-      const archive = programArchive(place, 'drill', await readFile(program))
-      await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: archive.stream, headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
+      await putProgram(context, id, place, 'drill', program)
       const { stream } = await client.hijack('POST', `/containers/${id}/attach`, { query: { stream: true, stdin: true, stdout: true }, signal })
       stream.on('error', () => {}).resume()
       await client.call('POST', `/containers/${id}/start`, { signal })
@@ -117,14 +116,16 @@ export class DrillContainer {
   }
 }
 
-/** A tar of one program in a directory of its own. */
-export function programArchive(place: string, name: string, bytes: Buffer): { stream: Readable; length: number } {
+/** Puts a program into a container that has not started, as /PLACE/NAME, in a directory of its own. */
+export async function putProgram({ client, signal }: CompareContext, id: string, place: string, name: string, program: string): Promise<void> {
+  const bytes = await readFile(program)
   const owner = { uid: 0, gid: 0, mtime: 0 }
   const archive = Buffer.concat([
     tarHeader({ name: `${place}/`, type: 'dir', mode: 0o755, ...owner }), tarHeader({ name: `${place}/${name}`, type: 'file', mode: 0o755, size: bytes.length, ...owner }),
     bytes, tarPadding(bytes.length), tarEnd(),
   ])
-  return { stream: Readable.from([archive]), length: archive.length }
+  const headers = { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }
+  await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: Readable.from([archive]), headers, signal })
 }
 
 /** The first line of a multiplexed stream's stdout, of at most so many characters; undefined: it ended, or was not worth the name, before one. What follows is dropped. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../base/errors.js'
-import type { CompareContext } from '../context.js'
+import { differentWhenRunning, type CompareContext } from '../context.js'
 import { BareHost } from '../probe/bare-host.js'
 import { PROBES, type Probe } from '../probe/catalog.js'
 import { probeImage } from '../probe/image.js'
@@ -65,8 +65,7 @@ export async function performanceSection(context: CompareContext): Promise<Figur
     context.signal.throwIfAborted()
     return { figures: [], notes: [], skipped: messageOf(error), seconds: seconds() }
   }
-  // A machine that runs is the same however it came to life.
-  const ways = context.ways.filter(({ name }, _, all) => name !== 'vm-cold' || !all.some((way) => way.name === 'vm'))
+  const ways = differentWhenRunning(context.ways)
   const places: Place[] = []
   const absent: Partial<Record<Subject, { missing: string }>> = {}
   const figures: Figure[] = []

@@ -2,13 +2,18 @@ import { readFile } from 'node:fs/promises'
 import { messageOf } from '../../base/errors.js'
 import { shellWord } from '../../base/shell.js'
 import { capabilityNames } from '../../base/capabilities.js'
-import type { CompareContext, Way } from '../context.js'
+import { differentWhenRunning, type CompareContext, type Way } from '../context.js'
 import { isVm } from '../drills/container.js'
 import { lookInside, program } from '../surface/inside.js'
 import { callsByFilter, lookOutside, type SeenOutside } from '../surface/outside.js'
 import type { SurfaceFacts, SurfaceSection } from '../types.js'
 
-const commandOf = (context: CompareContext, way: Way) => ['docker', 'run', '--rm', ...way.flags, '-v', `${program}:/hull-surface:ro`, '--entrypoint', '/hull-surface', context.image].map(shellWord).join(' ')
+/** What says the same by hand: in a container what was tried, in a VM that and what the filters of its hypervisor leave. */
+function commandOf(context: CompareContext, way: Way): string {
+  const container = [...way.flags, '-v', `${program}:/hull-surface:ro`, '--entrypoint', '/hull-surface', context.image].map(shellWord).join(' ')
+  if (!isVm(way)) return `docker run --rm ${container}`
+  return `id=$(docker run -di ${container}); sleep 1; docker logs $id; ${shellWord(program)} filter $(pgrep -P $(docker inspect -f '{{.State.Pid}}' $id)); docker rm -f $id`
+}
 
 /** The surface of one way. `note` gets what a reader must know. */
 export async function surfaceOf(context: CompareContext, way: Way, boot: string, note: (text: string) => void): Promise<SurfaceFacts> {
@@ -42,11 +47,8 @@ export async function surfaceSection(context: CompareContext): Promise<SurfaceSe
     'Which functions of the host\'s kernel run meanwhile is not measured.',
   ]
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')).trim()
-  // A machine that boots and one that comes from a template are the same machine when they run.
-  for (const way of context.ways) {
+  for (const way of differentWhenRunning(context.ways)) {
     context.signal.throwIfAborted()
-    const twin = way.name === 'vm-cold' && context.ways.some(({ name }) => name === 'vm')
-    if (twin) continue
     context.progress(`surface: ${way.title}`)
     try {
       facts[way.name] = await surfaceOf(context, way, boot, (text) => notes.push(text))

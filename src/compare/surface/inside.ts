@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { CompareContext, Way } from '../context.js'
-import { firstLine, programArchive } from '../drills/container.js'
+import { firstLine, putProgram } from '../drills/container.js'
 
 /** native/surface: tries system calls without making them, and reads the filters of a process. */
 export const program = fileURLToPath(new URL('../../../build/hull-surface', import.meta.url))
@@ -43,8 +42,7 @@ export async function lookInside<T>(context: CompareContext, way: Way, meanwhile
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(SAYS_WITHIN)])
   let close = () => {}
   try {
-    const archive = programArchive(place, 'look', await readFile(program))
-    await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: archive.stream, headers: { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }, signal })
+    await putProgram(context, id, place, 'look', program)
     const { stream } = await client.hijack('POST', `/containers/${id}/attach`, { query: { stream: true, stdin: true, stdout: true }, signal })
     const stop = () => stream.destroy()
     signal.addEventListener('abort', stop, { once: true })

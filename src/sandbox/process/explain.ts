@@ -1,9 +1,9 @@
 import { readFile, readlink } from 'node:fs/promises'
 import { release } from 'node:os'
+import { CAPABILITIES, capabilityNames } from '../../base/capabilities.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { parseMountinfo } from '../../host/mountinfo.js'
 import { namespaceKinds, namespacesOf, processStatus } from '../../host/process.js'
-import { CAPABILITIES, capabilityNames } from '../../base/capabilities.js'
 import { limitsInForce } from '../../oci/resources.js'
 import type { Facts } from '../types.js'
 

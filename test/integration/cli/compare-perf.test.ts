@@ -1,34 +1,28 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { PROBES } from '../../../src/compare/probe/catalog.js'
 import { parseComparison } from '../../../src/compare/schema.js'
 import { isMissing, type FigureSection, type Subject } from '../../../src/compare/types.js'
-import { exec, TestDaemon, until, type Said } from '../../lib/daemon.js'
-import { buildTestImage, testImage } from '../../lib/image.js'
+import { exec, type TestDaemon, until, type Said } from '../../lib/daemon.js'
+import { testImage } from '../../lib/image.js'
 import { probeArchive } from '../../lib/probe-image.js'
+import { CompareLab, program } from './compare-lab.js'
 
 // Section `perf` of `hull compare`.
 
-const program = resolve(import.meta.dirname, '../../../bin/hull')
 const ids = PROBES.flatMap(({ figures }) => figures.map(({ id }) => id))
+let lab: CompareLab
 let daemon: TestDaemon
-let state: string
 
 beforeAll(async () => {
-  state = await mkdtemp(join(tmpdir(), 'hull-state-'))
-  daemon = await TestDaemon.start()
-  await buildTestImage(daemon)
+  lab = await CompareLab.open()
+  ;({ daemon } = lab)
 }, 60_000)
-afterAll(async () => {
-  await daemon.destroy()
-  await rm(state, { recursive: true, force: true })
-})
+afterAll(() => lab.close())
 
-const arguments_ = (...args: string[]) => ['-H', daemon.host, 'compare', '--sections', 'perf', '--format', 'json', ...args, testImage]
-const compare = (...args: string[]): Promise<Said> => exec(program, arguments_(...args), { env: { XDG_STATE_HOME: state }, timeoutMs: 280_000 })
+const words = (...args: string[]) => ['--sections', 'perf', '--format', 'json', ...args, testImage]
+const compare = (...args: string[]): Promise<Said> => lab.compare(...words(...args))
 const perfOf = (said: Said): FigureSection => {
   expect(said.stderr).toBe('')
   return parseComparison(said.stdout).sections.perf!
@@ -79,11 +73,7 @@ it('measures both isolations and the bare host, in figures that commands repeat,
 
 it.each<[string, () => Promise<string>, Record<string, RegExp>]>([
   ['an image without the tools', () => Promise.resolve(testImage), { cpu: /^the probe image has no sysbench$/, 'disk-fsync': /^the probe image has no fio$/, 'network-latency': /^the probe image has no qperf$/ }],
-  ['an image without anything', async () => {
-    await exec('sh', ['-c', 'mkdir -p "$1/empty" && tar -C "$1/empty" -cf "$1/empty.tar" .', 'sh', state])
-    await daemon.ok('import', join(state, 'empty.tar'), 'test/empty:1')
-    return 'test/empty:1'
-  }, { cpu: /sleep.*(not found|no such file)/i, 'network-requests': /sleep.*(not found|no such file)/i }],
+  ['an image without anything', () => lab.importImage('test/empty:1', 'true'), { cpu: /sleep.*(not found|no such file)/i, 'network-requests': /sleep.*(not found|no such file)/i }],
 ])('%s: every row says why it is missing', async (_name, image, reasons) => {
   const section = perfOf(await compare('--isolation', 'process,vm', '--time', '10', '--probe', await image()))
   for (const [id, reason] of Object.entries(reasons)) {
@@ -97,7 +87,7 @@ it('an image that is not there', async () => {
 })
 
 it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next comparison finds it', async (signal) => {
-  const child = spawn(program, arguments_('--isolation', 'process'), { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: state } })
+  const child = spawn(program, lab.arguments(...words('--isolation', 'process')), { stdio: 'ignore', env: lab.env })
   const code = new Promise<number | null>((done) => child.once('exit', done))
   await until('a tool runs on the bare host', async () => (await processes()).some((line) => /^sysbench/.test(line)))
   child.kill(signal)
@@ -106,7 +96,7 @@ it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next compar
     expect(await daemon.ok('ps', '-aq')).not.toBe('')
     // Servers on the host end with the one that wanted them, at once.
     await until('the servers are gone', async () => !(await processes()).some((line) => /\/bin\/sh -c "\$@"/.test(line)), 5000)
-    expect((await exec(program, ['-H', daemon.host, 'compare', '--isolation', 'process', '--sections', 'portability', testImage, 'true'], { env: { XDG_STATE_HOME: state } })).code).toBe(0)
+    expect((await lab.compare('--isolation', 'process', '--sections', 'portability', testImage, 'true')).code).toBe(0)
   }
   await nothingIsLeft()
 }, 120_000)

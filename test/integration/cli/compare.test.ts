@@ -1,31 +1,25 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parseComparison } from '../../../src/compare/schema.js'
 import { lastComparison } from '../../../src/compare/stored.js'
 import { isMissing, type Comparison, type Result } from '../../../src/compare/types.js'
-import { exec, TestDaemon, until, type Said } from '../../lib/daemon.js'
-import { buildTestImage, testImage } from '../../lib/image.js'
+import { type TestDaemon, until, type Said } from '../../lib/daemon.js'
+import { testImage } from '../../lib/image.js'
+import { CompareLab, program } from './compare-lab.js'
 
 // The measuring of `hull compare`; what reports make of it: compare-reports.test.ts; its speed: compare-perf.test.ts.
 
-const program = new URL('../../../bin/hull', import.meta.url).pathname
+let lab: CompareLab
 let daemon: TestDaemon
-let state: string
 
 beforeAll(async () => {
-  state = await mkdtemp(join(tmpdir(), 'hull-state-'))
-  daemon = await TestDaemon.start()
-  await buildTestImage(daemon)
+  lab = await CompareLab.open()
+  ;({ daemon } = lab)
 }, 60_000)
-afterAll(async () => {
-  await daemon.destroy()
-  await rm(state, { recursive: true, force: true })
-})
+afterAll(() => lab.close())
 
-const compare = (...args: string[]): Promise<Said> => exec(program, ['-H', daemon.host, 'compare', ...args], { env: { XDG_STATE_HOME: state }, timeoutMs: 240_000 })
+const compare = (...args: string[]): Promise<Said> => lab.compare(...args)
 const value = (result: Result | undefined): number => (result && !isMissing(result) ? result.median : NaN)
 const figure = (comparison: Comparison, section: 'start' | 'memory' | 'portability', id: string) => comparison.sections[section]?.figures.find((one) => one.id === id)?.results ?? {}
 
@@ -55,7 +49,7 @@ it('measures an image both ways, says how, keeps it for hull advise, and leaves 
     expect(value(figure(comparison, 'portability', 'image-archive')[way])).toBeGreaterThan(1e6)
   }
   expect(await daemon.ok('ps', '-aq')).toBe('')
-  expect(await lastComparison(join(state, 'hull/compare.json'))).toEqual(comparison)
+  expect(await lastComparison(join(lab.state, 'hull/compare.json'))).toEqual(comparison)
 }, 240_000)
 
 it('a VM that is to boot boots', async () => {
@@ -66,7 +60,7 @@ it('a VM that is to boot boots', async () => {
 }, 60_000)
 
 it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next comparison finds it', async (signal) => {
-  const child = spawn(program, ['-H', daemon.host, 'compare', '--isolation', 'process', '--sections', 'density', '--density', '500', testImage, 'true'], { stdio: 'ignore', env: { ...process.env, XDG_STATE_HOME: state } })
+  const child = spawn(program, lab.arguments('--isolation', 'process', '--sections', 'density', '--density', '500', testImage, 'true'), { stdio: 'ignore', env: lab.env })
   const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
   await until('some run', async () => (await daemon.ok('ps', '-q')).split('\n').length > 3)
   child.kill(signal)
