@@ -160,11 +160,15 @@ static struct interface *find_interface(const char *name) {
   return NULL;
 }
 
-/* No IPv6 on the link of a network without it, as Docker has it; tell the neighbours where this address lives now. */
+/* No IPv6 on the link of a network without it, as Docker has it. */
 static void set_knobs(const char *name, bool six) {
   knob("ipv6", name, "accept_ra", "0");
   knob("ipv6", name, "disable_ipv6", six ? "0" : "1");
-  knob("ipv4", name, "arp_notify", "1");
+}
+
+/* The hardware address that the engine makes of an address: whoever had this one before had the same. */
+static bool is_derived(const struct interface *i) {
+  return i->mac[0] == 0x02 && i->mac[1] == 0x42 && memcmp(i->mac + 2, i->four.bytes, 4) == 0;
 }
 
 static bool card_prepared; /* and nobody has changed it since */
@@ -180,6 +184,8 @@ static bool configure_interface(const struct interface *i, char *message) {
   int error;
   if (strcmp(i->name, CARD) != 0 || !card_prepared || i->six.family != 0) set_knobs(i->name, i->six.family != 0);
   if (strcmp(i->name, CARD) == 0) card_prepared = false; /* from here on a workload may change it */
+  /* Only then: neighbours may remember another one. All of a network wake up for it, and they may be hundreds of machines. */
+  if (!is_derived(i)) knob("ipv4", i->name, "arp_notify", "1");
   if ((error = link_set(i->name, true, i->mac, i->mtu)) != 0) return fail(message, "%s: %s", i->name, strerror(error));
   if ((error = address_change(i->name, &i->four, true)) != 0 || (error = address_change(i->name, &i->six, true)) != 0)
     return fail(message, "%s: address: %s", i->name, strerror(error));

@@ -95,7 +95,7 @@ static void play_qmp(int fd) {
   static const char *greeting = "{\"QMP\": {\"version\": {}}}\r\n", *events[] = {"{\"return\": {}}\r\n", "{\"timestamp\": {}, \"event\": \"STOP\"}\r\n", "{\"error\": {\"class\": \"x\", \"desc\": \"no\033 such\\\" file\"}}\r\n", "\n", "{\"error\":\n", "{\"return\":"};
   char text[400];
   fcntl(fd, F_SETFL, O_NONBLOCK);
-  for (uint32_t n = 0; n < 4 + below(3); n++) {
+  for (uint32_t n = 0; n < 5 + below(3); n++) {
     size_t size = (size_t)snprintf(text, sizeof text, "%s", n == 0 ? greeting : events[below(12) == 0 ? below(6) : 0]);
     for (uint32_t changes = below(25) == 0 ? 1 + below(4) : 0; changes > 0; changes--) text[below((uint32_t)size)] = (char)any();
     __atomic_add_fetch(frames, 1, __ATOMIC_RELAXED);

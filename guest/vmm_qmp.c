@@ -23,7 +23,11 @@ static void say_next(void) {
       /* The memory is a file that QEMU has mapped: only devices are in the state. */
       snprintf(text, sizeof text, "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}\n");
       break;
-    case 2: snprintf(text, sizeof text, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}\n", state_fd); break;
+    case 2:
+      /* A machine that has moved tells its new network where it is, eight times by broadcast: this one is new, nobody knows it, and hundreds of others would wake up each time. */
+      snprintf(text, sizeof text, "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"announce-rounds\":0}}\n");
+      break;
+    case 3: snprintf(text, sizeof text, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:%d\"}}\n", state_fd); break;
     default: link_restored(); return; /* it loads, and the guest goes on by itself; if it cannot, QEMU ends */
   }
   bytes_put(&out, text, strlen(text));

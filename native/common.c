@@ -180,6 +180,13 @@ int socket_address(const char *path, struct sockaddr_un *out) {
   return fd;
 }
 
+int file_put(const char *path, const char *text) {
+  AUTO_CLOSE fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  ssize_t n = write(fd, text, strlen(text));
+  return n < 0 ? errno : (size_t)n == strlen(text) ? 0 : EIO;
+}
+
 bool functions_register(napi_env env, napi_value exports, const struct function *functions, size_t count) {
   for (size_t i = 0; i < count; i++) {
     napi_value function;

@@ -17,6 +17,9 @@ void auto_close(int *fd);
 /* close(2) if `fd` is a descriptor; errno stays as it was. */
 void close_quietly(int fd);
 
+/* Writes `text` to a file of the kernel's at once. 0 or an errno. */
+int file_put(const char *path, const char *text);
+
 /* Arguments. Each returns false with a JavaScript exception pending: TypeError ERR_INVALID_ARG_TYPE,
  * TypeError ERR_INVALID_ARG_VALUE or RangeError ERR_OUT_OF_RANGE, as Node's own functions throw. */
 bool arg_all(napi_env env, napi_callback_info info, size_t count, napi_value *values);

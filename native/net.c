@@ -1,5 +1,6 @@
 /* Network namespaces, links and addresses, without a process. */
 #include "common.h"
+#include "net.h"
 #include "rtnl.h"
 
 #include <arpa/inet.h>
@@ -82,13 +83,27 @@ static void netns_drop(struct task *task) {
   free(self->bridge);
 }
 
-/* In the calling thread: a new namespace with lo up, mounted on `path`, an existing file. */
-static void netns_mount_new(struct task *task, const char *path) {
-  if (unshare(CLONE_NEWNET) < 0) return task_fail(task, errno, "unshare", NULL);
+/* Whether the interface `link` ("default": those to come) of the calling thread's network namespace has IPv6. */
+static void ipv6_set(struct task *task, const char *link, bool on) {
+  char path[128];
+  snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/disable_ipv6", link);
+  int error = file_put(path, on ? "0" : "1");
+  if (error && error != ENOENT) task_fail(task, error, "write", path); /* ENOENT: a kernel without IPv6 */
+}
+
+void netns_prepare(struct task *task) {
   AUTO_CLOSE socket = rtnl_open();
   if (socket < 0) return task_fail(task, errno, "socket", NULL);
   int error = rtnl_link_set(socket, "lo", true, 0, NULL);
   if (error) return task_fail(task, error, "netlink", "lo");
+  ipv6_set(task, "default", false);
+}
+
+/* In the calling thread: a new namespace, mounted on `path`, an existing file. */
+static void netns_mount_new(struct task *task, const char *path) {
+  if (unshare(CLONE_NEWNET) < 0) return task_fail(task, errno, "unshare", NULL);
+  netns_prepare(task);
+  if (task->error) return;
   if (mount("/proc/thread-self/ns/net", path, NULL, MS_BIND, NULL) < 0) task_fail(task, errno, "mount", path);
 }
 
@@ -197,6 +212,8 @@ static void netns_address6_run(struct task *task) {
   if (socket < 0) return;
   int link = (int)if_nametoindex(self->name);
   if (!link) return task_fail(task, errno, "if_nametoindex", self->name);
+  ipv6_set(task, self->name, true);
+  if (task->error) return;
   int error = rtnl_address6_add(socket, link, self->address6, (uint8_t)self->prefix);
   if (error) task_fail(task, error, "netlink", self->name);
 }

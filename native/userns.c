@@ -1,7 +1,7 @@
 /* User namespaces, and network namespaces that belong to one. Neither can be made by a thread of ours (setns(2): a process with several threads
  * may not change its user namespace), so a child that shares nothing with us makes them and is killed when they are held by a mount. */
 #include "common.h"
-#include "rtnl.h"
+#include "net.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,10 +47,7 @@ static void child_make_netns(int userns, int report) {
 static int write_map(pid_t pid, const char *name, const char *text) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-  AUTO_CLOSE fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  ssize_t n = write(fd, text, strlen(text));
-  return n < 0 ? errno : (size_t)n == strlen(text) ? 0 : EIO;
+  return file_put(path, text);
 }
 
 static void hold(struct task *task, pid_t pid, const char *kind, const char *path) {
@@ -83,14 +80,11 @@ static void userns_run(struct task *task) {
   if (task->error) unlink(self->path);
 }
 
-/* In this thread, which ends with the task: lo of the namespace at `path` comes up. */
-static void lo_up(struct task *task, const char *path) {
+/* In this thread, which ends with the task: prepares the namespace at `path`. */
+static void prepare(struct task *task, const char *path) {
   AUTO_CLOSE netns = open(path, O_RDONLY | O_CLOEXEC);
   if (netns < 0 || setns(netns, CLONE_NEWNET) < 0) return task_fail(task, errno, "setns", path);
-  AUTO_CLOSE socket = rtnl_open();
-  if (socket < 0) return task_fail(task, errno, "socket", NULL);
-  int error = rtnl_link_set(socket, "lo", true, 0, NULL);
-  if (error) task_fail(task, error, "netlink", "lo");
+  netns_prepare(task);
 }
 
 static void owned_netns_run(struct task *task) {
@@ -116,7 +110,7 @@ static void owned_netns_run(struct task *task) {
     end_child(pid);
   }
   if (!task->error) {
-    lo_up(task, self->path);
+    prepare(task, self->path);
     if (task->error) umount2(self->path, MNT_DETACH | UMOUNT_NOFOLLOW);
   }
   if (task->error) unlink(self->path);

@@ -60,7 +60,8 @@ export function defineRestart({ isolation, docker, ok, start, sh, inspect, daemo
       await ok('rm', 'killed')
       await start('--name', 'changed', ...sh('trap "exit 1" TERM; while :; do sleep 0.1; done'))
       await ok('update', '--restart', 'on-failure:5', 'changed')
-      await ok('exec', 'changed', 'kill', '-TERM', '1')
+      // It may end with what it ends, before it has ended itself: 137 then.
+      expect([0, 137]).toContain((await docker('exec', 'changed', 'kill', '-TERM', '1')).code)
       await restarts('changed', 1)
       await ok('rm', '-f', 'changed')
     })

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { namesOf } from '../../../src/network/names.js'
-import { exec, TestDaemon, until } from '../../lib/daemon.js'
+import { exec, sleep, TestDaemon, until } from '../../lib/daemon.js'
 import { buildTestImage, testImage } from '../../lib/image.js'
 
 interface NetworkSettings {
@@ -176,6 +176,27 @@ export function defineNetwork(isolation: 'process' | 'vm'): void {
       expect(await inside('inner', `ip route add default via 10.201.8.1 2>/dev/null; ping -c1 -W1 ${one} >/dev/null || echo dropped`)).toContain('dropped')
       await ok('rm', '-f', 'inner')
     })
+  })
+
+  it('a start and an end disturb no neighbour, and without IPv6 on the network there is none', async () => {
+    await ok('network', 'create', 'quiet')
+    await ok('run', '-d', '--name', 'sleeper', '--isolation=process', '--network', 'quiet', testImage, 'sleep', '3600')
+    // Without a gateway's or a neighbour's traffic: every packet that comes is one that was sent to all.
+    const heard = async () => Number(await inside('sleeper', 'cat /sys/class/net/eth0/statistics/rx_packets'))
+    await sleep(1000)
+    const before = await heard()
+    for (const how of ['started', 'started again', 'made anew']) {
+      if (how === 'started again') await ok('restart', '-t', '0', 'comer')
+      else await start('comer', '--network', 'quiet')
+      expect(await inside('comer', 'ip -6 addr show eth0')).toBe('')
+      await sleep(2500) // as long as a kernel goes on telling where it is
+      if (how === 'started again') await ok('rm', '-f', 'comer')
+    }
+    expect(await heard()).toBe(before)
+    expect(await reaches('comer', 'sleeper')).toBe(true)
+    expect(await heard()).toBeGreaterThan(before)
+    await ok('rm', '-f', 'comer', 'sleeper')
+    await ok('network', 'rm', 'quiet')
   })
 
   it('IPv6 on a network that has it', async () => {
