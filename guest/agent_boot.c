@@ -131,5 +131,7 @@ int boot(void) {
   cgroup_prepare();
   net_prepare();
   disk_prepare();
+  /* Else kcompactd wakes up twice a second to look whether memory is in order: half of all that an idle machine does. It still comes when it is called. */
+  file_write("/proc/sys/vm/compaction_proactiveness", "0");
   return open_port();
 }
