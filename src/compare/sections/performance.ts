@@ -13,22 +13,24 @@ const SERVES_WITHIN = 20_000
 /** Characters of a tool's last words. */
 const LAST_WORDS = 160
 
-/** What a tool that failed says of it: iperf3 as JSON, the others in their last line. */
-const lastWords = (stdout: string, stderr: string) => (/^\s*"error":\s*"([^"\n]*)"/m.exec(stdout)?.[1] ?? (stderr.trim() || stdout.trim()).split('\n').at(-1)!).slice(0, LAST_WORDS)
+/** iperf3's own words, as JSON: it may end with 0 all the same. */
+const errorIn = (stdout: string) => /^\s*"error":\s*"([^"\n]*)"/m.exec(stdout)?.[1]
+/** What a tool that failed says of it; the others do so in their last line. */
+const lastWords = (stdout: string, stderr: string) => (errorIn(stdout) ?? (stderr.trim() || stdout.trim()).split('\n').at(-1)!).slice(0, LAST_WORDS)
 
 /** One row. Rejects with a sentence. */
 async function measure(place: Place, probe: Probe): Promise<Record<string, number>> {
   const { code, stdout, stderr } = await place.run(probe)
   const [tool = ''] = probe.words({ cpu: 0, address: '' })
   if (code === 127) throw new Error(`the probe image has no ${tool}`)
-  if (code !== 0) throw new Failed(`${tool} ended with ${code}: ${lastWords(stdout, stderr)}`)
+  if (code !== 0 || errorIn(stdout) !== undefined) throw new Failed(`${tool} ended with ${code}: ${lastWords(stdout, stderr)}`)
   return probe.parse(stdout)
 }
 
-/** A tool that ended in failure: its server may not be there yet. */
+/** A tool that ended in failure: its server may not be there yet, or not again (iperf3's closes its port after each client, for a moment). */
 class Failed extends Error {}
 
-/** The same, for a server that may still be starting. */
+/** The same, for a client. */
 async function measureSoon(place: Place, probe: Probe, signal: AbortSignal): Promise<Record<string, number>> {
   for (const end = performance.now() + SERVES_WITHIN; ; await sleep(300, undefined, { signal })) {
     try {
@@ -41,14 +43,9 @@ async function measureSoon(place: Place, probe: Probe, signal: AbortSignal): Pro
 }
 
 async function figuresOf(context: CompareContext, probe: Probe, places: readonly Place[], absent: Partial<Record<Subject, { missing: string }>>, deadline: number): Promise<Figure[]> {
-  const answered = new Set<Place>()
   const done = await rounds({
     subjects: places, leading: probe.figures[0].id, deadline, signal: context.signal, nameOf: ({ title }) => title,
-    measure: async (place) => {
-      const row = probe.side === 'client' && !answered.has(place) ? await measureSoon(place, probe, context.signal) : await measure(place, probe)
-      answered.add(place)
-      return row
-    },
+    measure: (place) => (probe.side === 'client' ? measureSoon(place, probe, context.signal) : measure(place, probe)),
     progress: (round, of) => context.progress(`speed: ${probe.name}, ${of}, ${round === 0 ? 'warming up' : `round ${round}`}`),
   })
   return probe.figures.map((figure) => ({ ...figure, results: { ...absent, ...resultsOf(done, figure.id, ({ subject }) => subject, (place) => place.commandOf(probe)) } }))
