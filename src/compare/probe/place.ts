@@ -44,7 +44,9 @@ export async function openInstance(context: CompareContext, way: Way, image: str
         return host.run(probe.words(at), probe.seconds + PATIENCE)
       },
       commandOf: (probe) => {
-        if (probe.side === 'instance') return ['docker run --rm', ...way.flags, line([image, ...probe.words(at)])].join(' ')
+        // As it was done: once before it counts. A file that is written for the first time takes its blocks from the host meanwhile.
+        const exec = `docker exec $ID ${line(probe.words(at))}`
+        if (probe.side === 'instance') return `ID=$(docker run -d ${[...way.flags, '--entrypoint', 'sleep', line([image, '100000'])].join(' ')}); ${exec} > /dev/null; ${exec}; docker rm -f $ID`
         const start = ['docker run -d', ...way.flags, line([image, ...serverOf(probe)])].join(' ')
         return `ID=$(${start}); sleep 2; IP=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' $ID); ${line(probe.words({ ...at, address: 'ADDRESS' })).replace('ADDRESS', '$IP')}; docker rm -f $ID`
       },
