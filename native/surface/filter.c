@@ -15,7 +15,6 @@
 #ifndef PTRACE_SECCOMP_GET_FILTER
 #define PTRACE_SECCOMP_GET_FILTER 0x420c
 #endif
-#define LONGEST 4096 /* BPF_MAXINSNS */
 #define FILTERS 16
 
 static bool lets_through(uint32_t answer) {
@@ -62,14 +61,20 @@ static bool passes(const struct sock_filter *rules, size_t length, size_t at, ui
   return false;
 }
 
+bool filter_passes(const struct sock_filter *rules, size_t length, int number) {
+  static uint8_t seen[LONGEST_FILTER];
+  memset(seen, 0, sizeof seen);
+  return passes(rules, length, 0, (uint32_t)number, true, 0, seen);
+}
+
 static const char *reason(int error) {
   return error == EPERM || error == EACCES ? "its filters may not be read (CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed)" : error == ESRCH ? "it has ended"
          : error == EIO || error == EINVAL ? "this kernel does not give filters (CONFIG_CHECKPOINT_RESTORE)" : "its filters cannot be read";
 }
 
 int calls_of_process(pid_t pid, const char **why) {
-  static struct sock_filter rules[LONGEST];
-  static uint8_t allowed[CALLS], seen[LONGEST];
+  static struct sock_filter rules[LONGEST_FILTER];
+  static uint8_t allowed[CALLS];
   if (pid <= 0 || ptrace(PTRACE_SEIZE, pid, NULL, NULL) != 0) {
     *why = reason(pid <= 0 ? ESRCH : errno);
     return -1;
@@ -81,11 +86,9 @@ int calls_of_process(pid_t pid, const char **why) {
     size_t filter = 0;
     for (; filter < FILTERS; filter++) {
       length = ptrace(PTRACE_SECCOMP_GET_FILTER, pid, filter, NULL);
-      if (length < 0 || length > LONGEST || ptrace(PTRACE_SECCOMP_GET_FILTER, pid, filter, rules) != length) break;
-      for (int number = 0; number < CALLS; number++) {
-        memset(seen, 0, sizeof seen);
-        if (!passes(rules, (size_t)length, 0, (uint32_t)number, true, 0, seen)) allowed[number] = 0;
-      }
+      if (length < 0 || length > LONGEST_FILTER || ptrace(PTRACE_SECCOMP_GET_FILTER, pid, filter, rules) != length) break;
+      for (int number = 0; number < CALLS; number++)
+        if (!filter_passes(rules, (size_t)length, number)) allowed[number] = 0;
     }
     /* ENOENT: there is no further one; EINVAL at the first: there is none at all. */
     if (length < 0 && (errno == ENOENT || (errno == EINVAL && filter == 0))) length = 0;
