@@ -20,6 +20,7 @@ const step = z.looseObject({ index: finite, startMs: finite, available: finite }
 const curve = z.looseObject({ steps: z.array(step), bytesEach: finite, predicted: finite, started: finite, alive: finite, stopped: text.exactOptional(), command: text })
 const surface = z.looseObject({
   sharedKernel: z.boolean().nullable(), kernel: text, hostSyscalls: finite.nullable(), hostSyscallsBy: z.enum(['prober', 'filter']).nullable(), workloadSyscalls: finite.nullable(), kernelFunctions: finite.nullable(),
+  kernelFunctionsMissing: text.exactOptional(), kernelFunctionsCommand: text.exactOptional(),
   capabilities: texts, devices: texts, sharedNamespaces: texts, hostUid: finite.nullable(), seccomp: z.enum(['filter', 'strict', 'off']).nullable(), command: text,
 })
 const drill = z.looseObject({ drill: z.enum(DRILLS), title: text, privileged: z.boolean(), results: byIsolation(z.looseObject({ outcome: z.enum(['host', 'guest', 'refused', 'missing']), detail: text, command: text })) })

@@ -134,8 +134,12 @@ export interface SurfaceFacts {
   hostSyscallsBy: 'prober' | 'filter' | null
   /** Calls that the workload can make of the kernel that serves it (its own kernel in a VM). */
   workloadSyscalls: number | null
-  /** Distinct functions of the host's kernel that run while the same workload does (ftrace), or why that is not known. */
+  /** Distinct functions of the host's kernel that run while the same workload does (ftrace). */
   kernelFunctions: number | null
+  /** Why they are not known: a sentence. */
+  kernelFunctionsMissing?: string
+  /** Lists them, one a line. */
+  kernelFunctionsCommand?: string
   /** Effective capabilities inside, by name. */
   capabilities: string[]
   /** Files in /dev that are devices, by path. */

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { Readable, Writable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { tarEnd, tarHeader, tarPadding } from '../../base/tar.js'
 import { ApiError } from '../../cli/errors.js'
-import { Demultiplexer } from '../../cli/terminal/demultiplex.js'
 import type { CompareContext, Way } from '../context.js'
+import { Lines } from '../lines.js'
 import type { DrillName } from '../types.js'
 import { usageOf, type Usage } from './limits.js'
 import { LONGEST_LINE, parseReport, type DrillReport } from './report.js'
@@ -79,7 +79,7 @@ export class DrillContainer {
     signal.addEventListener('abort', stop, { once: true })
     try {
       const ended = new Promise<void>((resolve) => stream.once('close', resolve).once('end', resolve))
-      const line = await firstLine(stream, ended)
+      const line = await new Lines(stream, LONGEST_LINE).next()
       this.context.signal.throwIfAborted()
       await meanwhile()
       stream.end()
@@ -126,28 +126,4 @@ export async function putProgram({ client, signal }: CompareContext, id: string,
   ])
   const headers = { 'Content-Type': 'application/x-tar', 'Content-Length': archive.length }
   await client.call('PUT', `/containers/${id}/archive`, { query: { path: '/' }, upload: Readable.from([archive]), headers, signal })
-}
-
-/** The first line of a multiplexed stream's stdout, of at most so many characters; undefined: it ended, or was not worth the name, before one. What follows is dropped. */
-export function firstLine(stream: Readable, ended: Promise<void>, longest = LONGEST_LINE): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    let text = ''
-    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
-    const stdout = new Writable({
-      write: (chunk: Buffer, _encoding, done) => {
-        if (text.length <= longest) text += chunk.toString('latin1')
-        const end = text.indexOf('\n')
-        if (end >= 0 || text.length > longest) resolve(end >= 0 && end <= longest ? text.slice(0, end) : undefined)
-        done()
-      },
-    })
-    const parts = new Demultiplexer(stdout, nowhere)
-    parts.on('error', () => {
-      resolve(undefined)
-      stream.destroy()
-    })
-    stream.on('error', () => resolve(undefined))
-    stream.pipe(parts)
-    void ended.then(() => setTimeout(() => resolve(undefined), 100))
-  })
 }

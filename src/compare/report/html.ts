@@ -37,6 +37,9 @@ function commandsOf({ sections }: Comparison, name: SectionName, titles: Titles)
   }
   const runs: Partial<Record<Subject, { command: string } | Missing>> = (name === 'density' ? sections.density?.curves : name === 'surface' ? sections.surface?.facts : undefined) ?? {}
   for (const [subject, one] of Object.entries(runs)) if (!isMissing(one)) add(titles(subject as Subject), one.command)
+  for (const [subject, one] of Object.entries((name === 'surface' ? sections.surface?.facts : undefined) ?? {})) {
+    if (!isMissing(one) && one.kernelFunctionsCommand !== undefined) add(`host kernel functions run, ${titles(subject as Subject)}`, one.kernelFunctionsCommand)
+  }
   for (const drill of (name === 'drills' ? sections.drills?.drills : undefined) ?? []) {
     for (const [subject, { outcome, command }] of Object.entries(drill.results)) if (outcome !== 'missing') add(`${drill.title}${drill.privileged ? ', privileged' : ''}, ${titles(subject as Subject)}`, command)
   }

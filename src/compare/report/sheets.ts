@@ -86,7 +86,7 @@ function surfaceBlocks({ facts }: SurfaceSection): Block[] {
   return block('', [
     row('kernel', (of) => ({ ...known(of.sharedKernel === null ? null : of.sharedKernel ? 'the host\'s' : 'its own'), aside: plain(of.kernel), ...(of.sharedKernel === null ? {} : { tone: of.sharedKernel ? 'bad' as const : 'good' as const }) })),
     row('host system calls', (of) => ({ ...number(of.hostSyscalls), ...(of.hostSyscallsBy ? { aside: of.hostSyscallsBy === 'prober' ? 'tried' : 'by its filter' } : {}) })),
-    row('system calls of its kernel', (of) => number(of.workloadSyscalls)), row('host kernel functions run', (of) => number(of.kernelFunctions)),
+    row('system calls of its kernel', (of) => number(of.workloadSyscalls)), row('host kernel functions run', (of) => (of.kernelFunctionsMissing === undefined ? number(of.kernelFunctions) : nothing({ missing: of.kernelFunctionsMissing }))),
     row('capabilities inside', (of) => many(of.capabilities)), row('devices', (of) => many(of.devices)), row('namespaces of the host', (of) => many(of.sharedNamespaces)),
     row('uid on the host', (of) => ({ ...number(of.hostUid), ...(of.hostUid === 0 ? { tone: 'bad' as const } : {}) })), row('seccomp', (of) => ({ ...known(of.seccomp), ...(of.seccomp === 'off' ? { tone: 'bad' as const } : {}) })),
   ])

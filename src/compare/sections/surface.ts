@@ -5,6 +5,7 @@ import { capabilityNames } from '../../base/capabilities.js'
 import { differentWhenRunning, type CompareContext, type Way } from '../context.js'
 import { isVm } from '../drills/container.js'
 import { lookInside, program } from '../surface/inside.js'
+import { functionsCommand, functionsDuring } from '../surface/functions.js'
 import { callsByFilter, lookOutside, type SeenOutside } from '../surface/outside.js'
 import type { SurfaceFacts, SurfaceSection } from '../types.js'
 
@@ -18,11 +19,12 @@ function commandOf(context: CompareContext, way: Way): string {
 /** The surface of one way. `note` gets what a reader must know. */
 export async function surfaceOf(context: CompareContext, way: Way, boot: string, note: (text: string) => void): Promise<SurfaceFacts> {
   const vm = isVm(way)
-  const { seen, outside } = await lookInside(context, way, async (id, place): Promise<{ host: SeenOutside | undefined; calls: number | string }> => {
+  const { seen, outside } = await lookInside(context, way, async (id, place, work): Promise<{ host: SeenOutside | undefined; calls: number | string; functions: number | string }> => {
     const host = await lookOutside(id, vm, place)
-    return { host, calls: vm && host ? await callsByFilter(host.pid) : 'the processes of containers cannot be seen from here' }
+    const calls = vm && host ? await callsByFilter(host.pid) : 'the processes of containers cannot be seen from here'
+    return { host, calls, functions: await functionsDuring(id, work, context.signal) }
   })
-  const { host, calls } = outside
+  const { host, calls, functions } = outside
   const within = seen.calls < 0 ? null : seen.calls
   if (within === null) note(`${way.title}: system calls cannot be tried: ${seen.why}`)
   const sharedKernel = boot === '' || seen.boot === '' ? null : boot === seen.boot
@@ -31,7 +33,8 @@ export async function surfaceOf(context: CompareContext, way: Way, boot: string,
   // What is tried in gVisor is answered by gVisor.
   const hostSyscalls = vm ? (typeof calls === 'number' ? calls : null) : sharedKernel ? within : null
   return {
-    sharedKernel, kernel: seen.kernel, hostSyscalls, hostSyscallsBy: hostSyscalls === null ? null : vm ? 'filter' : 'prober', workloadSyscalls: within, kernelFunctions: null,
+    sharedKernel, kernel: seen.kernel, hostSyscalls, hostSyscallsBy: hostSyscalls === null ? null : vm ? 'filter' : 'prober', workloadSyscalls: within,
+    ...(typeof functions === 'number' ? { kernelFunctions: functions, kernelFunctionsCommand: functionsCommand(context, way) } : { kernelFunctions: null, kernelFunctionsMissing: functions }),
     capabilities: capabilityNames(BigInt(`0x${seen.capabilities}`)), devices: seen.devices, sharedNamespaces: host?.sharedNamespaces ?? [], hostUid: host?.uid ?? null, seccomp: host?.seccomp ?? null,
     command: commandOf(context, way),
   }
@@ -44,7 +47,7 @@ export async function surfaceSection(context: CompareContext): Promise<SurfaceSe
   const notes = [
     'System calls of a container are tried from within, one by one, and none is made; those of a VM are what its hypervisor may make, by the filters that it has in the kernel. A call counts when it passes with some arguments.',
     'Capabilities and devices are those inside: a VM\'s are its own kernel\'s. User, namespaces and seccomp are those of the process on the host: the workload, or its hypervisor.',
-    'Which functions of the host\'s kernel run meanwhile is not measured.',
+    'Functions of the host\'s kernel: those that run for the instance while it does the same ordinary workload (files, memory, processes, sockets, a packet to its gateway) in each isolation; interrupts, and what the kernel\'s own threads do later, are left out.',
   ]
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')).trim()
   for (const way of differentWhenRunning(context.ways)) {

@@ -2,12 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { CompareContext, Way } from '../context.js'
-import { firstLine, putProgram } from '../drills/container.js'
+import { putProgram } from '../drills/container.js'
+import { Lines } from '../lines.js'
 
-/** native/surface: tries system calls without making them, and reads the filters of a process. */
+/** native/surface: tries system calls without making them, reads the filters of a process, is a workload, and traces one. */
 export const program = fileURLToPath(new URL('../../../build/hull-surface', import.meta.url))
 /** ms */
 const SAYS_WITHIN = 60_000
+/** A second, or many where host, tracing and guest are all emulated. */
+const WORKS_WITHIN = 180_000
 /** Characters; a privileged container has some hundred devices. */
 const LONGEST_LINE = 32_768
 
@@ -30,16 +33,18 @@ export function parseSeen(line: string): SeenInside | undefined {
 
 /**
  * Runs the program as the first process of a container of the image, as the image's own would run, and looks at it from outside meanwhile. It needs nothing of the image's. The container is
- * removed. Rejects with a sentence.
+ * removed. `work` has it do its workload once; false: it did not come to its end. Rejects with a sentence.
  */
-export async function lookInside<T>(context: CompareContext, way: Way, meanwhile: (id: string, place: string) => Promise<T>): Promise<{ seen: SeenInside; outside: T }> {
+export async function lookInside<T>(context: CompareContext, way: Way, meanwhile: (id: string, place: string, work: () => Promise<boolean>) => Promise<T>): Promise<{ seen: SeenInside; outside: T }> {
   const { client, instances } = context
   const place = `.hull-surface-${randomBytes(8).toString('hex')}`
   const id = await instances.create({
     Image: context.image, Entrypoint: [`/${place}/look`], Cmd: [], WorkingDir: '/', Healthcheck: { Test: ['NONE'] }, OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
     HostConfig: way.hostConfig,
   })
-  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(SAYS_WITHIN)])
+  const begins = new AbortController()
+  const timer = setTimeout(() => begins.abort(), SAYS_WITHIN)
+  const signal = AbortSignal.any([context.signal, begins.signal])
   let close = () => {}
   try {
     await putProgram(context, id, place, 'look', program)
@@ -50,14 +55,22 @@ export async function lookInside<T>(context: CompareContext, way: Way, meanwhile
       signal.removeEventListener('abort', stop)
       stream.destroy()
     }
-    const ended = new Promise<void>((resolve) => stream.once('close', resolve).once('end', resolve))
-    const line = firstLine(stream, ended, LONGEST_LINE)
+    const lines = new Lines(stream, LONGEST_LINE)
     await client.call('POST', `/containers/${id}/start`, { signal })
-    const seen = parseSeen((await line) ?? '')
+    const seen = parseSeen((await lines.next()) ?? '')
+    clearTimeout(timer)
     context.signal.throwIfAborted()
     if (!seen) throw new Error('the program that looks around in there ended without a word that can be understood')
-    return { seen, outside: await meanwhile(id, place) }
+    const work = async (): Promise<boolean> => {
+      const late = setTimeout(stop, WORKS_WITHIN)
+      stream.write('go\n')
+      const said = await lines.next()
+      clearTimeout(late)
+      return said === 'done'
+    }
+    return { seen, outside: await meanwhile(id, place, work) }
   } finally {
+    clearTimeout(timer)
     close()
     await instances.remove(id)
   }

@@ -56,6 +56,50 @@ it('says what a workload reaches behind either wall, and leaves nothing', async 
   expect(await daemon.ok('ps', '-aq')).toBe('')
 }, 150_000)
 
+/** What the program that traces functions says of a process, by itself. */
+const traced = (...args: string[]) => exec(prober, ['functions', ...args], { timeoutMs: 60_000 })
+
+it('counts the host kernel\'s functions, or the row says why they are missing', async () => {
+  const child = spawn('sleep', ['1000'], { stdio: 'ignore' })
+  const possible = await traced(String(child.pid), 'true')
+  child.kill('SIGKILL')
+  const said = await surface('--isolation', 'process,vm', testImage)
+  const [container, vm] = [factsOf(said, 'process'), factsOf(said, 'vm')]
+  if (possible.code === 0) { // make test-kvm has a machine where it is
+    expect(container.kernelFunctions).toBeGreaterThan(1000)
+    expect(vm.kernelFunctions).toBeGreaterThan(100)
+    return
+  }
+  const why = possible.stderr.trim()
+  expect(why).toMatch(/^(this host's kernel|only root|processes have other numbers|the function tracer|tracefs) .{10,250}[^.\n]$/)
+  for (const facts of [container, vm]) {
+    expect(facts).toMatchObject({ kernelFunctions: null, kernelFunctionsMissing: why })
+    expect(facts.kernelFunctionsCommand).toBeUndefined()
+  }
+  const shown = await lab.compare('--sections', 'surface', '--isolation', 'process', testImage)
+  expect(shown.stdout.replaceAll(/\s+/g, ' ')).toContain(why)
+}, 150_000)
+
+it('the program that traces functions refuses what it does not know', async () => {
+  for (const args of [[], ['x'], ['0'], ['1,'], ['-1'], ['1 2'], ['99999999'], ['-b', '1'], ['-b', '0', '1'], ['-b', 'x', '1'], ['-b', '9999999', '1']]) {
+    expect(await traced(...args), args.join(' ')).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(/^usage: /) as string })
+  }
+  const nobody = await exec('setpriv', ['--reuid', '65534', '--regid', '65534', '--clear-groups', prober, 'functions', '1', 'true'], { timeoutMs: 10_000 })
+  expect(nobody).toMatchObject({ code: 1, stdout: '', stderr: 'only root can trace the kernel\'s functions\n' })
+})
+
+it('its workload does what it can as anybody, and leaves nothing', async () => {
+  for (const flags of [[], ['--read-only'], ['--user', '65534:65534', '--network', 'none'], ['--cap-drop', 'ALL', '--pids-limit', '3'], ['--isolation', 'vm']]) {
+    const id = await daemon.ok('run', '-d', ...flags, '--entrypoint', '/bin/hull-surface', '-v', `${prober}:/bin/hull-surface:ro`, testImage, 'exercise')
+    for (const times of [1, 2]) {
+      await daemon.ok('kill', '-s', 'USR1', id)
+      await until(`it works with ${flags.join(' ')}`, async () => (await daemon.ok('logs', id)) === Array(times).fill('done').join('\n'))
+    }
+    expect(await daemon.ok('diff', id)).not.toMatch(/exercise/)
+    await daemon.ok('rm', '-f', id)
+  }
+}, 150_000)
+
 it('needs nothing of the image, and says when there is none', async () => {
   const bare = await lab.importImage('test/one-file:1', 'echo 1 > file')
   const said = await surface('--isolation', 'process,vm', bare, '/file')

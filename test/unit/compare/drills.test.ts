@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { CATALOG, expectedOf, type DrillDefinition } from '../../../src/compare/drills/catalog.js'
-import { firstLine } from '../../../src/compare/drills/container.js'
 import { judge, judgePanic, type Seen } from '../../../src/compare/drills/judge.js'
 import { LONGEST_LINE, parseReport, type DrillReport } from '../../../src/compare/drills/report.js'
+import { Lines } from '../../../src/compare/lines.js'
 import { DRILLS, type DrillName } from '../../../src/compare/types.js'
 
 const host = '94fd1033-3200-4545-a6a7-7f560c1ffc85'
@@ -38,8 +38,7 @@ describe('a drill\'s line, which a hostile guest may have written', () => {
   }
   const lineOf = async (...chunks: Buffer[]) => {
     const stream = new PassThrough()
-    const ended = new Promise<void>((resolve) => stream.once('end', resolve).once('close', resolve))
-    const found = firstLine(stream, ended)
+    const found = new Lines(stream, LONGEST_LINE).next()
     for (const chunk of chunks) stream.write(chunk)
     stream.end()
     return found

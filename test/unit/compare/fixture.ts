@@ -46,8 +46,8 @@ export function comparison(): Comparison {
         figure('network-latency', 'round trip', 'us', 'less', { host: 20, process: 25, vm: 100 }),
       ] },
       surface: { notes: [], seconds: 10, facts: {
-        process: { sharedKernel: true, kernel: '6.18.44', hostSyscalls: 311, hostSyscallsBy: 'prober', workloadSyscalls: 311, kernelFunctions: 2100, capabilities: ['CHOWN', 'KILL'], devices: ['/dev/null', '/dev/zero'], sharedNamespaces: ['user', 'time'], hostUid: 0, seccomp: 'filter', command },
-        vm: { sharedKernel: false, kernel: '6.1.0-56', hostSyscalls: 58, hostSyscallsBy: 'filter', workloadSyscalls: 330, kernelFunctions: null, capabilities: ['CHOWN'], devices: ['/dev/null'], sharedNamespaces: ['time'], hostUid: 700001, seccomp: 'filter', command },
+        process: { sharedKernel: true, kernel: '6.18.44', hostSyscalls: 311, hostSyscallsBy: 'prober', workloadSyscalls: 311, kernelFunctions: 2100, kernelFunctionsCommand: 'hull-surface functions 1', capabilities: ['CHOWN', 'KILL'], devices: ['/dev/null', '/dev/zero'], sharedNamespaces: ['user', 'time'], hostUid: 0, seccomp: 'filter', command },
+        vm: { sharedKernel: false, kernel: '6.1.0-56', hostSyscalls: 58, hostSyscallsBy: 'filter', workloadSyscalls: 330, kernelFunctions: null, kernelFunctionsMissing: 'the kernel refuses to trace functions', capabilities: ['CHOWN'], devices: ['/dev/null'], sharedNamespaces: ['time'], hostUid: 700001, seccomp: 'filter', command },
         runsc: { missing: 'runsc is not installed' },
       } },
       drills: { notes: [], seconds: 20, drills: [
@@ -78,7 +78,7 @@ export function hostile(text: string): Comparison {
   one.sections.start!.figures[1]!.results.vm = { missing: text }
   one.sections.density!.curves['vm-cold'] = { missing: text }
   const surface = one.sections.surface!.facts.process
-  if (surface && !('missing' in surface)) Object.assign(surface, { kernel: text, capabilities: [text], command: text })
+  if (surface && !('missing' in surface)) Object.assign(surface, { kernel: text, capabilities: [text], command: text, kernelFunctionsMissing: text, kernelFunctionsCommand: text })
   one.sections.drills!.drills[0]!.title = text
   one.sections.drills!.drills[2]!.results.vm!.detail = text
   one.sections.portability!.requirements.process = [text]

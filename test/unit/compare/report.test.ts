@@ -44,6 +44,8 @@ describe('the table', () => {
     expect(text).toContain('  – container, VM from a template (first HTTP 200): no port was given')
     expect(text).toMatch(/fit in this host, predicted +≈ 15384 +– +≈ 327/)
     expect(text).toMatch(/write a sysctl +HOST +guest/)
+    expect(text).toMatch(/host kernel functions run +2100 .*–/)
+    expect(text).toContain('– VM from a template (host kernel functions run): the kernel refuses to trace functions')
     expect(text).toContain('emulated (TCG): slow, and no security boundary')
   })
   it.each([48, 60, 80, 100, 130, 200])('is as wide as the screen or less where its words allow it: %d', (columns) => {
