@@ -126,7 +126,7 @@ conformance-dockerd: setup-test
 	@scripts/bench-peers
 	scripts/isolated npx --no-install vitest run --project conformance-dockerd
 
-# Some ten minutes on two processors, three of them once for the machine.
+# Some twelve minutes on two processors, three of them once for the machine.
 test-kvm: setup-test
 	@scripts/test-kvm
 

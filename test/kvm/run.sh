@@ -78,6 +78,8 @@ check 'systemctl restart: all goes on' 'up-vm.*up-process|up-process.*up-vm' doc
 check 'a VM that was there before is entered' 'still' docker exec up-vm echo still
 docker rm -f $(docker ps -aq) > /dev/null
 check 'nothing of a VM is left' '^\|?code=1$' pgrep -f 'qemu-system|hull-vmm'
+
+. /root/functions.sh
 journalctl -u hull --no-pager -n 3
 echo "@@ $passed passed, $failed failed"
 sync
