@@ -1,6 +1,7 @@
-// leak-check.mjs snapshot FILE | compare FILE RESULT
+// leak-check.mjs snapshot FILE [job] | compare FILE RESULT
 // What the engine may leave behind in the kernel and on disk: network namespaces, links, mounts, cgroups, nftables, processes, files. `compare` prints what is there
-// now and was not in FILE, writes it to RESULT as JSON, and exits with 1 when there is any. Plain Node and /proc, no library: it judges the project, so it uses none of it.
+// now and was not in FILE, writes it to RESULT as JSON, and exits with 1 when there is any. `job`: one of several beside each other, each in namespaces of its own; what belongs to no
+// namespace (loop devices) may be another's, and is left to the look at the whole machine after all of them. Plain Node and /proc, no library: it judges the project, so it uses none of it.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -55,7 +56,12 @@ function nftables() {
   }
 }
 
-function snapshot() {
+function loopDevices() {
+  const backing = (name) => `/sys/block/${name}/loop/backing_file`
+  return list('/sys/block').filter((name) => name.startsWith('loop') && existsSync(backing(name))).map((name) => `${name} ${read(backing(name)).trim()}`)
+}
+
+function snapshot(job) {
   return {
     'network namespace': networkNamespaces(),
     link: list('/sys/class/net'),
@@ -70,7 +76,7 @@ function snapshot() {
       ...list('/var/lib').filter((name) => name.startsWith('hull')).map((name) => `/var/lib/${name}`),
       ...list('/dev/shm').filter((name) => name.startsWith('hull')).map((name) => `/dev/shm/${name}`),
     ],
-    'loop device': list('/sys/block').filter((name) => name.startsWith('loop') && existsSync(`/sys/block/${name}/loop/backing_file`)).map((name) => `${name} ${read(`/sys/block/${name}/loop/backing_file`).trim()}`),
+    ...(job ? {} : { 'loop device': loopDevices() }),
   }
 }
 
@@ -85,24 +91,24 @@ function difference(before, after) {
   })
 }
 
-const [verb, file, result] = process.argv.slice(2)
+const [verb, file, argument] = process.argv.slice(2)
 if (verb === 'snapshot') {
-  writeFileSync(file, JSON.stringify(snapshot()))
+  writeFileSync(file, JSON.stringify(snapshot(argument === 'job')))
 } else if (verb === 'compare') {
   const before = JSON.parse(readFileSync(file, 'utf8'))
   let leaks = []
   // The kernel takes namespaces, links and cgroups apart in the background: it gets ten seconds for that.
   for (let attempt = 0; attempt < 20; attempt += 1) {
-    const after = snapshot()
-    leaks = Object.keys(after).flatMap((kind) => difference(before[kind] ?? [], after[kind]).map((item) => `${kind}: ${item}`))
+    const after = snapshot(false)
+    leaks = Object.keys(before).flatMap((kind) => difference(before[kind], after[kind]).map((item) => `${kind}: ${item}`))
     if (leaks.length === 0) break
     await new Promise((resolve) => { setTimeout(resolve, 500) })
   }
   for (const leak of leaks) console.log(`leaked ${leak}`)
   if (leaks.length === 0) console.log('nothing is left behind')
-  if (result) writeFileSync(result, JSON.stringify(leaks))
+  if (argument) writeFileSync(argument, JSON.stringify(leaks))
   process.exit(leaks.length === 0 ? 0 : 1)
 } else {
-  console.error('usage: leak-check.mjs snapshot FILE | compare FILE RESULT')
+  console.error('usage: leak-check.mjs snapshot FILE [job] | compare FILE RESULT')
   process.exit(2)
 }
