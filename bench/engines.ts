@@ -28,6 +28,17 @@ async function onPath(name: string): Promise<string | undefined> {
   return said.code === 0 ? said.stdout.trim() : undefined
 }
 
+function metricsOf(engine: Engine): Promise<string> {
+  const socketPath = engine.env['DOCKER_HOST']!.replace('unix://', '')
+  return new Promise<string>((resolve, reject) => {
+    const call = get({ socketPath, path: '/metrics' }, (answer) => {
+      const chunks: Buffer[] = []
+      answer.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString())).on('error', reject)
+    })
+    call.on('error', reject)
+  })
+}
+
 /** A directory with an own dockerd and hulld, and podman with an own root; {@link stop} takes it all away. */
 export class Bench {
   readonly engines: Engine[] = []
@@ -131,17 +142,15 @@ export class Bench {
 
   /** Waits until a machine waits for the pooled engine's next start. */
   async poolFilled(): Promise<void> {
-    const socketPath = this.pooled!.env['DOCKER_HOST']!.replace('unix://', '')
-    await until('a virtual machine waits', async () => {
-      const text = await new Promise<string>((resolve, reject) => {
-        const call = get({ socketPath, path: '/metrics' }, (answer) => {
-          const chunks: Buffer[] = []
-          answer.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks).toString())).on('error', reject)
-        })
-        call.on('error', reject)
-      })
-      return /^hull_vm_pool_machines [1-9]/m.test(text)
-    }, 30_000)
+    await until('a virtual machine waits', async () => /^hull_vm_pool_machines [1-9]/m.test(await metricsOf(this.pooled!)), 30_000)
+  }
+
+  /** Starts `image` until it comes from the template that is made for images that are started again and again. */
+  async templateMade(engine: Engine, image: string): Promise<void> {
+    await until('a virtual machine is a clone of its image\'s template', async () => {
+      await this.time(engine, ['run', '--rm', ...engine.runFlags, image, 'true'])
+      return /^hull_vm_starts_total\{start="image"\} [1-9]/m.test(await metricsOf(engine))
+    }, 120_000)
   }
 
   /** Runs one command of an engine; throws when it fails. Milliseconds of wall time. */

@@ -97,6 +97,8 @@ bool cgroup_oom(void);
 uint64_t cgroup_value(const char *file, const char *name);
 
 /* ---- agent_pressure.c ---- */
+/* Before HELLO: the memory that only the kernel may use. */
+void pressure_prepare(void);
 /* From now on a container that stands still at its memory limit is OOM-killed. */
 void pressure_watch(void);
 
@@ -135,6 +137,8 @@ void sockets_update(void);
 
 /* ---- agent_root.c, agent_dev.c: run in the container's first process, after pivot_root ---- */
 bool container_root(const struct config *c, const char *cwd, bool tty, char *message);
+/* In the container's root: the directories and files that container_root mounts something over. */
+void container_places(void);
 bool container_dev(const struct config *c, char *message);
 /* mount(2) options as --tmpfs takes them. False on a word nobody knows. */
 bool mount_options(const char *options, unsigned long *flags, char *data, size_t data_size);

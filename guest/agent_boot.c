@@ -130,6 +130,7 @@ int boot(void) {
   /* What is the same for every container, before HELLO: a clone of a template finds it done. */
   cgroup_prepare();
   net_prepare();
+  pressure_prepare();
   disk_prepare();
   /* Else kcompactd wakes up twice a second to look whether memory is in order: half of all that an idle machine does. It still comes when it is called. */
   file_write("/proc/sys/vm/compaction_proactiveness", "0");

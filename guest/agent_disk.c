@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -17,6 +18,7 @@
 
 static const char *disk_device; /* NULL: not mounted */
 static bool disk_new; /* mounted before HELLO: nobody has used it */
+static bool root_ready; /* so is the container's root: a template of one image */
 
 /* A device may be probed a moment after its module is there. */
 static void wait_for(const char *device) {
@@ -65,8 +67,8 @@ static bool work_dir(char *message) {
 
 static bool disk_mount(const char *device, char *message) {
   wait_for(device);
-  /* noinit_itable: no background thread that writes a fresh disk's inode tables */
-  if (!mount_on(device, DIR_DISK, "ext4", MS_NODEV | MS_NOATIME, "noinit_itable", message)) return false;
+  /* No background thread that writes a fresh disk's inode tables and reads its bitmaps while the workload starts. */
+  if (!mount_on(device, DIR_DISK, "ext4", MS_NODEV | MS_NOATIME, "noinit_itable,no_prefetch_block_bitmaps", message)) return false;
   disk_device = device;
   return true;
 }
@@ -77,32 +79,58 @@ static void image_without_flush(void) {
   if (!done) done = file_write("/sys/block/pmem0/queue/write_cache", "write through") == 0;
 }
 
+static bool image_mount(const char *device, char *message) {
+  wait_for(device);
+  /* Persistent memory is the host's page cache: the image's pages are mapped from there, not copied (DAX). */
+  const char *options = strncmp(device, "/dev/pmem", 9) == 0 ? "dax=always" : NULL;
+  if (options != NULL) image_without_flush();
+  return mount_on(device, DIR_LOWER, "erofs", MS_RDONLY | MS_NODEV, options, message);
+}
+
+static bool overlay_mount(char *message) {
+  return upper_dir(message) && work_dir(message) &&
+         mount_on("overlay", DIR_ROOT, "overlay", MS_NODEV, "lowerdir=" DIR_LOWER ",upperdir=" DIR_UPPER ",workdir=" DIR_WORK, message);
+}
+
+/* What every container is mounted over. Made by a process that has the container's root for its own: the image's symbolic links lead nowhere else. Whatever fails here is told when a container's own start comes to it. */
+static void places_prepare(void) {
+  int status;
+  pid_t pid = fork();
+  if (pid == 0) {
+    if (chroot(DIR_ROOT) < 0 || chdir("/") < 0) _exit(1);
+    container_places();
+    _exit(0);
+  }
+  while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+}
+
 void disk_prepare(void) {
   char message[MESSAGE_MAX];
   image_without_flush(); /* here for the clones' sake, if it is there by now */
-  const char *device = getenv("hull_disk"); /* the kernel hands on what it does not know of its command line */
-  if (device == NULL) return;
-  if (!disk_mount(device, message) || !work_dir(message)) die("%s", message);
+  const char *disk = getenv("hull_disk"), *root = getenv("hull_root"); /* the kernel hands on what it does not know of its command line */
+  if (disk == NULL) return;
+  if (!disk_mount(disk, message) || !work_dir(message)) die("%s", message);
   if (mkdir(DIR_UPPER, 0755) < 0) die("%s: %s", DIR_UPPER, strerror(errno));
-  sync(); /* the template's copy of the disk and its memory belong together; the less of it is in memory, the less each clone writes */
   disk_new = true;
+  if (root != NULL) {
+    if (!image_mount(root, message) || !overlay_mount(message)) die("%s", message);
+    places_prepare();
+    root_ready = true;
+  }
+  sync(); /* the template's copy of the disk and its memory belong together; the less of it is in memory, the less each clone writes */
 }
 
 bool root_mount(const struct config *c, char *message) {
+  if (root_ready) return etc_files(message);
   if (*c->root == 0) return fail(message, "no root device");
-  wait_for(c->root);
-  /* Persistent memory is the host's page cache: the image's pages are mapped from there, not copied (DAX). */
-  const char *options = strncmp(c->root, "/dev/pmem", 9) == 0 ? "dax=always" : NULL;
-  if (options != NULL) image_without_flush();
-  if (!mount_on(c->root, DIR_LOWER, "erofs", MS_RDONLY | MS_NODEV, options, message)) return false;
+  if (!image_mount(c->root, message)) return false;
   if (*c->disk != 0) {
     if (disk_device == NULL && !disk_mount(c->disk, message)) return false;
   } else if (!mount_on("tmpfs", DIR_DISK, "tmpfs", MS_NODEV, "mode=0755", message)) {
     return false;
   }
-  return upper_dir(message) && work_dir(message) &&
-         mount_on("overlay", DIR_ROOT, "overlay", MS_NODEV, "lowerdir=" DIR_LOWER ",upperdir=" DIR_UPPER ",workdir=" DIR_WORK, message) &&
-         etc_files(message);
+  return overlay_mount(message) && etc_files(message);
 }
 
 void root_unmount(void) {

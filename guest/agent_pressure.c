@@ -7,7 +7,7 @@
  * mostly charged to somebody else.
  *
  * So we look for exactly that: the workload does nothing but wait for memory (PSI "full"), the limit is reached, and next to nothing
- * of what is charged could be reclaimed; three times in a row. Then the limit is lowered for a moment below what cannot be reclaimed,
+ * of what is charged could be reclaimed; three times in a row. Waiting is not measured before the limit is met for the first time (memory.events, "max"): most containers never come to that. Then the limit is lowered for a moment below what cannot be reclaimed,
  * which makes the kernel do what it would have done in the end: its own OOM kill, with its own choice of victim, oom_score_adj and
  * counters. */
 #include <fcntl.h>
@@ -29,7 +29,7 @@
 /* Bytes that the whole machine can still give, page cache included. The limit plus the kernel's share fit into the machine; this is for when they do not. */
 #define MACHINE_FULL (4u << 20)
 
-static struct watch pressure = {.fd = -1};
+static struct watch pressure = {.fd = -1}, limit = {.fd = -1};
 static int strikes;
 static int64_t last_strike;
 
@@ -79,9 +79,11 @@ static void lower_reserve(void) {
   if (error < 0) say("min_free_kbytes=%s: %s", text, strerror(-error));
 }
 
-void pressure_watch(void) {
-  lower_reserve();
-  if (config.memory == 0) return;
+void pressure_prepare(void) { lower_reserve(); }
+
+/* The kernel's own measure of waiting: a thread for each group that is measured, so only once it is needed. */
+static void arm(void) {
+  if (pressure.fd >= 0) return;
   int fd = open(DIR_CONTAINER_CGROUP "/memory.pressure", O_RDWR | O_CLOEXEC | O_NONBLOCK);
   if (fd >= 0 && write(fd, TRIGGER, sizeof TRIGGER) < 0) {
     close(fd);
@@ -93,4 +95,38 @@ void pressure_watch(void) {
   }
   watch_init(&pressure, fd, pressure_ready);
   watch_set(&pressure, EPOLLPRI);
+}
+
+/* Whether the limit has been met. Reading takes note of what has happened so far: the next event is news. */
+static bool limit_met(void) {
+  char text[512];
+  if (lseek(limit.fd, 0, SEEK_SET) < 0) return false;
+  ssize_t n = read(limit.fd, text, sizeof text - 1);
+  if (n <= 0) return false;
+  text[n] = 0;
+  const char *max = strstr(text, "\nmax ");
+  return max != NULL && max[5] != '0';
+}
+
+static void limit_ready(struct watch *w, uint32_t what) {
+  (void)what; /* EPOLLERR comes with every EPOLLPRI of such a file */
+  if (!limit_met()) return;
+  watch_close(w);
+  arm();
+}
+
+void pressure_watch(void) {
+  if (config.memory == 0) return;
+  int fd = open(DIR_CONTAINER_CGROUP "/memory.events", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    arm();
+    return;
+  }
+  watch_init(&limit, fd, limit_ready);
+  if (limit_met()) {
+    watch_close(&limit);
+    arm();
+  } else {
+    watch_set(&limit, EPOLLPRI);
+  }
 }

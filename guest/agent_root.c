@@ -122,6 +122,12 @@ static bool pivot(char *message) {
   return true;
 }
 
+void container_places(void) {
+  static const char *const directories[] = {"/proc", "/dev", "/sys"};
+  for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) make_dirs(directories[i]);
+  for (size_t i = 0; i < FILES; i++) make_file(files[i].target);
+}
+
 static bool bind_files(const int *trees, char *message) {
   for (size_t i = 0; i < FILES; i++) {
     if (trees[i] < 0) continue; /* CONFIG did not name it */

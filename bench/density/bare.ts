@@ -34,7 +34,7 @@ export class BareMachines {
     const { accelerator, tscKhz } = choice
     const shape: TemplateShape = { accelerator, ...(tscKhz === undefined ? {} : { tscKhz }), vcpus: 1, ram: DEFAULT_RAM + IMAGE_SLOTS[0] / 64, network: false, image: IMAGE_SLOTS[0], disk: 2 ** 30 }
     const templates = new Templates(join(directory, 'templates'), { usual: 2 ** 30, make: (path, size, uid, content) => disks.create(path, size, uid, uid, content), content: diskContent })
-    const take = () => templates.take(shape, parts, jailRoot)
+    const take = () => templates.take(shape, jailRoot)
     const first = await until('a template is made', take, 120_000)
     closeSync(first.state)
     closeSync(first.memory)

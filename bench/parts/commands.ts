@@ -8,7 +8,9 @@ export const run: Part = async ({ bench, image, rounds, limitMs }) => {
   const { pooled } = bench
   const start = (engine: Engine) => bench.time(engine, ['run', '--rm', ...engine.runFlags, image, 'true'])
   const engines = [...bench.engines]
-  if (pooled && engines.some(({ name }) => name === 'hull vm')) {
+  const vm = engines.find(({ name }) => name === 'hull vm')
+  if (vm) await bench.templateMade(vm, image)
+  if (pooled && vm) {
     engines.push(pooled)
     for (let n = 0; n < 3; n++) await start(pooled) // a shape that is started again and again
     await bench.poolFilled()

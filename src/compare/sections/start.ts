@@ -117,7 +117,7 @@ export async function startSection(context: CompareContext): Promise<FigureSecti
     figures, seconds: since(begun) / 1000,
     notes: [
       'Over the API, without a client\'s own start: add some 15 ms for docker\'s. The command in each row measures that, too.',
-      ...(hows.length > 0 ? [`Of the VMs that were started, warming up included: ${hows.map(([how, count]) => `${count} ${{ boot: 'booted', template: 'were clones of a template', pool: 'were made ahead' }[how] ?? how}`).join(', ')}.`] : []),
+      ...(hows.length > 0 ? [`Of the VMs that were started, warming up included: ${hows.map(([how, count]) => `${count} ${{ boot: 'booted', template: 'were clones of a template', image: 'were clones of a template with the image mounted', pool: 'were made ahead' }[how] ?? how}`).join(', ')}.`] : []),
     ],
   }
 }

@@ -31,7 +31,7 @@ import { Maintenance, maintenanceSpec, sizeOnHost } from './maintenance.js'
 import { readRecord, writeRecord, type VmRecord } from './record.js'
 import { sizeVm } from './resources.js'
 import { diskExists, diskPath, ensureDisk, type VmDisks } from './disks.js'
-import { Templates, type Template, type TemplateShape } from './templates.js'
+import { imageRoot, Templates, type Template, type TemplateShape } from './templates.js'
 import { VmSandbox } from './sandbox.js'
 import { Taps } from './taps.js'
 import { checkShare, sharesOf } from './shares.js'
@@ -64,6 +64,8 @@ export interface VmDriverOptions {
   kvmDevice?: string
   /** Seconds that a guest gets to come up; default 60 with KVM, 180 without. */
   bootTimeout?: number
+  /** Starts of an image from a template of any image that make it worth one of its own; default 2. */
+  ownTemplateAfter?: number
   /** Machines that are made ahead for each shape that is started again and again; default 0: none. */
   pool?: number
   /** A tap for a machine that is made ahead: not the port of any bridge yet. Its descriptor is the driver's to close. */
@@ -103,7 +105,7 @@ export class VmDriver implements SandboxDriver {
   private readonly maintenance: Maintenance
   private readonly templates: Templates
   private readonly ahead: AheadMachines
-  private readonly starts = { boot: 0, template: 0, pool: 0 }
+  private readonly starts = { boot: 0, template: 0, image: 0, pool: 0 }
   private prepared: { at: number; value: Promise<Prepared> } | undefined
 
   constructor(private readonly options: VmDriverOptions) {
@@ -119,7 +121,7 @@ export class VmDriver implements SandboxDriver {
         throw error
       }
     })
-    this.templates = new Templates(join(this.jails, 'templates'), options.disks)
+    this.templates = new Templates(join(this.jails, 'templates'), options.disks, options.ownTemplateAfter)
     this.ahead = new AheadMachines(options.pool ?? 0, {
       jailRoot: async () => (await this.prepare()).jailRoot,
       openTap: options.openTap,
@@ -159,7 +161,7 @@ export class VmDriver implements SandboxDriver {
 
   metrics(): MetricFamily[] {
     return [
-      counter('hull_vm_starts', 'Virtual machines made for workloads, by how: booted, a clone of a memory template, or claimed from the pool.', Object.entries(this.starts).map(([start, count]) => [{ start }, count])),
+      counter('hull_vm_starts', 'Virtual machines made for workloads, by how: booted, a clone of a memory template, a clone of one with the image mounted, or claimed from the pool.', Object.entries(this.starts).map(([start, count]) => [{ start }, count])),
       gauge('hull_vm_pool_machines', 'Virtual machines that wait for a workload.', [[{}, this.ahead.waiting]]),
     ]
   }
@@ -228,7 +230,7 @@ export class VmDriver implements SandboxDriver {
   /** The jail with everything in it, up to "created". `run`: what the machine is to run, or that it is made ahead, which needs a template: undefined without one. */
   private async launch(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer | 'ahead'): Promise<Launched | undefined> {
     if (spec.network.mode === 'bridge' && tapFd === undefined) throw new Error('a bridge network without a tap')
-    const [{ parts: vmParts, jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
+    const [{ jailRoot, choice }, options] = await Promise.all([this.prepare(), this.supervisedOptions(spec)])
     const { blockIO } = await jailBlockIo(spec)
     const { accelerator } = choice
     const clock = choice.tscKhz === undefined ? {} : { tscKhz: choice.tscKhz }
@@ -251,9 +253,9 @@ export class VmDriver implements SandboxDriver {
         : { 'config.frames': configFrames(spec, guest, sockets), 'run.frames': run }
       // A template may have a new disk mounted: whose disk is another, or not new, takes one that has not.
       const newDisk = (spec.diskBytes ?? this.options.disks.usual) === this.options.disks.usual && !(await diskExists(spec.stateDir))
-      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0 }
+      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0, ...(newDisk ? { root: await imageRoot(image) } : {}) }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
-      if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, vmParts, jailRoot)
+      if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, jailRoot)
       if (ahead && !template) {
         await this.forget(spec, uid, undefined)
         return undefined
@@ -281,14 +283,15 @@ export class VmDriver implements SandboxDriver {
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
-      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(imageSlot > 0 ? { imageSlot } : {}), ...(template ? { start: ahead ? ('pool' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
+      const record: VmRecord = { version: 1, uid, accelerator, vcpus: size.vcpus, ram: size.ram, jailRoot, cgroupsPath: options.cgroupPath, ...(imageSlot > 0 ? { imageSlot } : {}), ...(template ? { start: ahead ? ('pool' as const) : template.own ? ('image' as const) : ('template' as const) } : {}), ...(parts ? { fileServer: parts } : {}), ...(sockets.length > 0 ? { sockets: sockets.map(({ index, path }) => ({ index, path })) } : {}) }
       useCachedFilter(options.runtime, config)
       await Promise.all([writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }), writeRecord(spec.runDir, record)])
       // In this order: jailspec.ts counts on it.
       const preserveFds = [...(tapFd === undefined ? [] : [tapFd]), ...(files ? [files.connection] : []), ...(template ? [template.state, template.memory] : [])]
       const supervised = await Supervised.create({ ...options, preserveFds })
       void keepFilter(options.runtime, spec.id, config)
-      return { record, supervised, files: files?.server, onBadTemplate: template && (() => this.templates.distrust(shape, vmParts, jailRoot)) }
+      const key = template?.key
+      return { record, supervised, files: files?.server, onBadTemplate: key === undefined ? undefined : () => this.templates.distrust(key) }
     } catch (error) {
       await this.forget(spec, uid, files?.server).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error

@@ -74,6 +74,7 @@ async function openFiles(pid: number): Promise<{ path: string; writable: boolean
 const startWords = {
   boot: 'booted',
   template: 'from a memory template (docs/decisions/0013)',
+  image: 'from a memory template with the image mounted (docs/decisions/0013)',
   pool: 'from a memory template, made ahead (docs/decisions/0015)',
 } as const
 

@@ -79,20 +79,24 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 const CPU: Record<Accelerator, string> = { kvm: 'host', tcg: 'Nehalem,+rdrand' }
 
 /** The guest kernel's command line. Reasons: docs/decisions/0005-vm-command-line.md. */
-export function kernelCommandLine({ accelerator, console, tscKhz, memory, disk, imageSlot = 0 }: Pick<Machine, 'accelerator' | 'console' | 'tscKhz' | 'memory' | 'disk' | 'imageSlot'>): string {
+export function kernelCommandLine({ accelerator, console, tscKhz, memory, image, disk, imageSlot = 0 }: Pick<Machine, 'accelerator' | 'console' | 'tscKhz' | 'memory' | 'image' | 'disk' | 'imageSlot'>): string {
   const words = [
     console !== undefined ? 'console=ttyS0' : 'quiet 8250.nr_uarts=0',
     // A panic or a reboot ends QEMU (-no-reboot): the supervisor sees it at once.
     'reboot=t', 'panic=-1',
     'random.trust_cpu=on', 'tsc=reliable', 'no_timer_check', 'cryptomgr.notests', 'rcupdate.rcu_expedited=1',
     'numa=off', 'audit=0', 'nomodeset', 'raid=noautodetect', 'lsm=landlock,yama',
+    'nowatchdog', 'noautogroup',
   ]
   // Emulated code does not speculate: there is nothing to mitigate, only time to lose. Under KVM all mitigations stay.
   if (accelerator === 'tcg') words.push('mitigations=off')
   // By its own measurement an emulated guest on a busy host believed time to be many times as fast, and so did every clone of it.
   if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
-  // The agent's: its clones find their disk mounted.
-  if (memory?.use === 'template' && typeof disk === 'string') words.push(`hull_disk=${guestDevices(imageSlot).disk}`)
+  // The agent's: its clones find their disk mounted, and in the template of one image all that a container's root is made of.
+  if (memory?.use === 'template' && typeof disk === 'string') {
+    words.push(`hull_disk=${guestDevices(imageSlot).disk}`)
+    if (typeof image === 'string') words.push(`hull_root=${guestDevices(imageSlot).root}`)
+  }
   return words.join(' ')
 }
 
@@ -124,7 +128,7 @@ export const IMAGE_SLOTS = [128 << 20, 512 << 20] as const
 /** The slot for an image's file; 0: none, a block device. */
 export const imageSlotOf = (size: number): number => IMAGE_SLOTS.find((slot) => slot === size) ?? 0
 
-/** A file that stands for an image in a template, in QEMU's working directory: as large, and empty. */
+/** A file that stands for an image in a template, in the machine's directory: as large, and empty. */
 export const PLACEHOLDER_FILE = 'placeholder'
 
 /** Where the guest sees image and disk. */
@@ -146,8 +150,7 @@ export function qemuArguments(machine: Machine): string[] {
   const { image, imageSlot = 0 } = machine
   const args = [
     '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
-    // The template's state goes to a file by a pipe: it is our own kernel and agent alone that run then.
-    '-sandbox', machine.memory?.use === 'template' ? SANDBOX.replace('spawn=deny', 'spawn=allow') : SANDBOX,
+    '-sandbox', SANDBOX,
     ...(machine.firmware ? ['-L', machine.firmware] : []),
     '-machine', machine.shares || machine.memory ? `${MACHINE},memory-backend=ram` : MACHINE,
     '-accel', machine.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TCG_CACHE_MIB}`,
@@ -163,7 +166,7 @@ export function qemuArguments(machine: Machine): string[] {
     '-device', 'virtserialport,chardev=agent,name=hull',
   ]
   if (image !== undefined && imageSlot > 0) {
-    const path = image === PLACEHOLDER ? PLACEHOLDER_FILE : image
+    const path = image === PLACEHOLDER ? `${JAIL_PATHS.directory}/${PLACEHOLDER_FILE}` : image
     args.push(
       '-object', `memory-backend-file,id=root,size=${imageSlot / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=on,readonly=on`,
       '-device', 'virtio-pmem-pci,memdev=root',

@@ -20,7 +20,7 @@ export interface VmRecord {
   /** As in {@link Machine} (qemu.ts); absent: 0. */
   imageSlot?: number
   /** How it came to life; absent: it booted. */
-  start?: 'template' | 'pool'
+  start?: 'template' | 'image' | 'pool'
   /** Of the VM's file server, when it has one. */
   fileServer?: FileServerParts
   /** Sockets of the host that it has. */
@@ -52,7 +52,7 @@ export async function readRecord(runDir: string): Promise<VmRecord | undefined> 
   if ((accelerator !== 'kvm' && accelerator !== 'tcg') || typeof jailRoot !== 'string' || typeof cgroupsPath !== 'string') return undefined
   const record: VmRecord = { version, uid, accelerator, vcpus, ram, jailRoot, cgroupsPath }
   if (typeof imageSlot === 'number') record.imageSlot = imageSlot
-  if (start === 'template' || start === 'pool') record.start = start
+  if (start === 'template' || start === 'image' || start === 'pool') record.start = start
   // Our own words in a directory that is root's: only that it is there is checked.
   if (typeof fileServer === 'object' && fileServer !== null) record.fileServer = fileServer as FileServerParts
   if (Array.isArray(sockets)) record.sockets = sockets as SharedSocket[]

@@ -1,38 +1,90 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { constants, createWriteStream } from 'node:fs'
+import { chmod, lchown, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
-import type { VmParts } from './jailroot.js'
+import { pipeline } from 'node:stream/promises'
 import { cleanMessage, FrameParser, FrameType } from './protocol.js'
-import { PLACEHOLDER_FILE, qemuArguments } from './qemu.js'
+import { JAIL_PATHS, PLACEHOLDER_FILE, qemuArguments } from './qemu.js'
 import { templateMachine, type TemplateShape } from './templates.js'
+import { TEMPLATE_UID } from './uids.js'
 
 /** The guest's memory, sparse, the state of its devices, and its disk if it has one, in a template's directory. */
 export const MEMORY_FILE = 'memory'
 export const STATE_FILE = 'state'
 export const DISK_FILE = 'disk'
+/** Where QEMU says the state. */
+const STATE_SOCKET = 'state.sock'
 
+/** Bytes; it is some hundred thousand. */
+const MAX_STATE = 32 << 20
 /** Milliseconds for boot and saving; a loaded machine under TCG needs some seconds. */
 const TIMEOUT = 120_000
+/**
+ * Milliseconds between HELLO and the saving: what the kernel puts off until after its boot (one second for the refinement of its clock's frequency, which stops all processors; reading a disk's bitmaps) is then done once in
+ * the template, and not in each of its clones while its workload starts.
+ */
+const SETTLE = 1500
 /** stdio of the child: 3 and 4 are connected pairs of stream sockets. */
 const FDS = { agent: 3, qmp: 4 } as const
 
 /**
- * Boots a machine of our kernel and agent until the agent says HELLO, and keeps its memory and state in `directory`, where its disk is already. No jail, as in the probe: no byte of anybody else's is in it; it has a network
- * namespace of its own for its tap. It dies with the daemon, and gives way to all others.
+ * The walls round QEMU: the root file system that clones have, with this template's directory as the only writable one; own namespaces, no network but a tap that nobody is at the other end of, a uid of its own without
+ * capabilities. An image's file system is mounted in there, whose names and contents are a stranger's. The shell stays, as pid 1: whatever ends it ends all.
+ * $1 root, $2 directory, $3 image or '', $4 uid, $5 '1': tap, $6 '1': KVM, $7 what a file may grow to, in units of 512 bytes; then QEMU's arguments.
  */
-export async function buildTemplate(directory: string, shape: TemplateShape, parts: VmParts, signal: AbortSignal): Promise<{ stateSha256: string }> {
+const CONFINED = `
+root=$1 directory=$2 image=$3 uid=$4 tap=$5 kvm=$6
+ulimit -f "$7"
+shift 7
+mount -t tmpfs -o nosuid,noexec,mode=755,size=64k tmpfs "$root/dev"
+node() { mknod -m 600 "$root/dev/$1" c "$2" "$3" && chown "$uid" "$root/dev/$1"; }
+node null 1 3
+if [ "$kvm" ]; then node kvm 10 232; fi
+if [ "$tap" ]; then
+  ip tuntap add dev tap0 mode tap user "$uid" vnet_hdr
+  mkdir "$root/dev/net"
+  node net/tun 10 200
+fi
+mount --bind "$directory" "$root${JAIL_PATHS.directory}"
+mount -o remount,bind,nosuid,nodev,noexec "$root${JAIL_PATHS.directory}"
+if [ "$image" ]; then
+  mount --bind "$image" "$root${JAIL_PATHS.image}"
+  mount -o remount,bind,ro,nosuid,nodev,noexec "$root${JAIL_PATHS.image}"
+fi
+code=0
+nice -n 10 setpriv --no-new-privs -- env -i PATH=/ QEMU_MODULE_DIR=${JAIL_PATHS.modules} "$(command -v chroot)" --userspec="$uid:$uid" --groups= "$root" ${JAIL_PATHS.qemu} "$@" || code=$?
+exit $code`
+
+/**
+ * Boots a machine of our kernel and agent until the agent says HELLO and is quiet, and keeps its memory and state in `directory`, where its disk is already. It dies with the daemon, and gives way to all others.
+ */
+export async function buildTemplate(directory: string, shape: TemplateShape, jailRoot: string, signal: AbortSignal): Promise<{ stateSha256: string }> {
   await writeFile(join(directory, MEMORY_FILE), '', { mode: 0o600 })
   await truncate(join(directory, MEMORY_FILE), shape.ram)
-  await writeFile(join(directory, STATE_FILE), '', { mode: 0o600 })
-  if (shape.image > 0) {
+  if (shape.root === undefined && shape.image > 0) {
     await writeFile(join(directory, PLACEHOLDER_FILE), '', { mode: 0o400 })
     await truncate(join(directory, PLACEHOLDER_FILE), shape.image)
   }
+  // The files and not the directory: whoever takes QEMU over can make no further ones.
+  const own = async (uid: number) => {
+    for (const name of await readdir(directory)) await lchown(join(directory, name), uid, uid)
+  }
+  await chmod(directory, 0o711)
+  // By a short way: a socket's path has room for 107 bytes.
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  const state = await received(`/proc/self/fd/${handle.fd}/${STATE_SOCKET}`, join(directory, STATE_FILE))
+  await own(TEMPLATE_UID)
   const child = spawn(
-    'setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', '--net', '--', 'nice', '-n', '10', '--', parts.qemu, ...qemuArguments(templateMachine(shape, parts, FDS))],
-    { cwd: directory, stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } },
+    'setpriv',
+    [
+      '--pdeathsig', 'KILL', '--', 'unshare', '--net', '--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child', '--propagation', 'private', '--', 'sh', '-ec', CONFINED, 'template',
+      jailRoot, directory, shape.root?.path ?? '', String(TEMPLATE_UID), shape.network ? '1' : '', shape.accelerator === 'kvm' ? '1' : '', String(Math.max(shape.ram, shape.disk) / 512), ...qemuArguments(templateMachine(shape, FDS)),
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } },
   )
   let words = ''
   child.stderr!.on('data', (chunk: Buffer) => {
@@ -49,7 +101,9 @@ export async function buildTemplate(directory: string, shape: TemplateShape, par
   try {
     const qmp = new Qmp(child.stdio[FDS.qmp] as Duplex)
     await Promise.race([hello(child.stdio[FDS.agent] as Duplex), ended])
+    await Promise.race([new Promise((done) => setTimeout(done, SETTLE)), ended])
     await Promise.race([save(qmp), ended])
+    await Promise.race([state.whole, ended])
     await Promise.race([qmp.call('quit'), ended]).catch(() => {}) // its end is the answer
     await ended.catch((error: unknown) => {
       if (child.exitCode !== 0) throw error
@@ -59,9 +113,35 @@ export async function buildTemplate(directory: string, shape: TemplateShape, par
     signal.removeEventListener('abort', kill)
     kill()
     await ended.catch(() => {})
-    await rm(join(directory, PLACEHOLDER_FILE), { force: true })
+    await state.close()
+    await handle.close()
+    for (const name of [PLACEHOLDER_FILE, STATE_SOCKET]) await rm(join(directory, name), { force: true })
+    await own(0)
   }
   return { stateSha256: createHash('sha256').update(await readFile(join(directory, STATE_FILE))).digest('hex') }
+}
+
+async function* bounded(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let size = 0
+  for await (const chunk of chunks) {
+    size += chunk.length
+    if (size > MAX_STATE) throw new Error(`its state is larger than ${MAX_STATE} bytes`)
+    yield chunk
+  }
+}
+
+/** A socket whose first caller's words go to a new file. `whole` resolves at their end. */
+async function received(socketPath: string, file: string): Promise<{ whole: Promise<void>; close: () => Promise<void> }> {
+  const server = createServer()
+  const whole = once(server, 'connection').then(([caller]: Socket[]) => pipeline(caller!, bounded, createWriteStream(file, { flags: 'wx', mode: 0o600 })))
+  whole.catch(() => {})
+  server.listen(socketPath)
+  await once(server, 'listening')
+  return { whole, close: async () => {
+    const gone = once(server, 'close')
+    server.close()
+    await gone
+  } }
 }
 
 /** Resolves when the agent has said HELLO. */
@@ -83,7 +163,7 @@ function hello(agent: Duplex): Promise<void> {
 async function save(qmp: Qmp): Promise<void> {
   await qmp.call('qmp_capabilities')
   await qmp.call('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] })
-  await qmp.call('migrate', { uri: `exec:exec cat > ${STATE_FILE}` })
+  await qmp.call('migrate', { uri: `unix:${JAIL_PATHS.directory}/${STATE_SOCKET}` })
   for (;;) {
     const { status, 'error-desc': why } = (await qmp.call('query-migrate')) as { status?: string; 'error-desc'?: string }
     if (status === 'completed') return

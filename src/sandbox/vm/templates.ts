@@ -1,13 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { access, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { release } from 'node:os'
 import { basename, join } from 'node:path'
 import { messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { sealedCopy } from '../../host/memory.js'
-import type { VmParts } from './jailroot.js'
-import { PLACEHOLDER, qemuArguments, type Accelerator, type Machine } from './qemu.js'
+import { JAIL_PATHS, PLACEHOLDER, qemuArguments, type Accelerator, type Machine } from './qemu.js'
 import { buildTemplate, DISK_FILE, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
 import { hashOfContent, type DiskContent, type VmDisks } from './disks.js'
 
@@ -25,10 +24,15 @@ export interface TemplateShape {
   image: number
   /** Bytes of the new disk that the machine has mounted; 0: none, its place is kept. */
   disk: number
+  /** The image that is mounted, and under the disk by overlayfs, with {@link disk}; absent: any image can take its place. */
+  root?: { path: string; identity: string }
 }
 
 /** What a clone inherits: descriptors that are the taker's to close. */
 export interface Template {
+  key: string
+  /** The image's own: it is mounted. */
+  own: boolean
   state: number
   memory: number
   /** What the clone's disk must be; undefined: anything. */
@@ -36,7 +40,7 @@ export interface Template {
 }
 
 interface Stamp {
-  version: 1
+  version: 2
   key: string
   /** Name of the jail's root: stands for QEMU, its libraries, firmware, kernel, initrd and hull-vmm. */
   jail: string
@@ -45,6 +49,8 @@ interface Stamp {
   stateSha256: string
   /** {@link hashOfContent}; '' without a disk. */
   diskSha256: string
+  /** The image that is mounted; '': none. */
+  image: string
 }
 
 interface Loaded {
@@ -60,54 +66,89 @@ const MAX_OPEN = 6
 const MAX_KEPT = 12
 /** Milliseconds after the first wish for a template: the VM that wished for it boots meanwhile, and should not wait for a processor. */
 const BUILD_DELAY = 2_500
+/** Starts of one image from a template of any image that make it worth one of its own: who is run once or twice needs none. */
+const WORTHWHILE = 2
+/** Images whose starts are counted. */
+const MAX_COUNTED = 64
 /** Milliseconds before a build that failed is tried again. */
 const RETRY_DELAY = 300_000
 
-/** The machine that a template of this shape is made of. Its paths are relative to the directory where it is built. */
-export function templateMachine(shape: TemplateShape, parts: Pick<VmParts, 'kernel' | 'initrd'>, fds: { agent: number; qmp: number }): Machine {
+/** The machine that a template of this shape is made of, in its jail. */
+export function templateMachine(shape: TemplateShape, fds: { agent: number; qmp: number }): Machine {
+  const file = (name: string) => join(JAIL_PATHS.directory, name)
   return {
-    accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: fds.agent,
-    image: PLACEHOLDER, imageSlot: shape.image, disk: shape.disk > 0 ? DISK_FILE : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
-    memory: { use: 'template', path: MEMORY_FILE, qmpFd: fds.qmp },
+    accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram,
+    kernel: JAIL_PATHS.kernel, initrd: JAIL_PATHS.initrd, firmware: JAIL_PATHS.firmware, agentFd: fds.agent,
+    image: shape.root ? JAIL_PATHS.image : PLACEHOLDER, imageSlot: shape.image, disk: shape.disk > 0 ? file(DISK_FILE) : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
+    memory: { use: 'template', path: file(MEMORY_FILE), qmpFd: fds.qmp },
   }
+}
+
+/** Of an image's file: a template's kernel has read some of it, and believes it to be still the same. */
+export async function imageRoot(path: string): Promise<NonNullable<TemplateShape['root']>> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+  return { path, identity: [basename(path), dev, ino, size, mtimeNs, ctimeNs].join(' ') }
 }
 
 /**
  * Memory templates below `directory`: machines of our own kernel and agent, stopped just before the agent was told who it is. One for each set of programs, command line,
- * size, processor and host kernel, with a new disk mounted or with none; made in the background at the first wish, kept on disk, and in memory as a sealed copy that clones map privately. docs/decisions/0013-templates.md.
+ * size, processor and host kernel, with a new disk mounted or with none, and of images that are started again and again one each, with the image mounted as well; made in the background at the first wish, kept on disk, and in memory as a sealed copy that clones map privately. docs/decisions/0013-templates.md.
  */
 export class Templates {
   /** Sealed memory by key, used longest ago first. */
   private readonly open = new Map<string, Promise<Loaded>>()
   private readonly building = new Map<string, NodeJS.Timeout | Promise<void>>()
   private readonly failed = new Map<string, number>()
+  /** Starts without the image's own template by its key, the one of longest ago first. */
+  private readonly starts = new Map<string, number>()
   private queue: Promise<void> = Promise.resolve()
   private readonly stopped = new AbortController()
 
   constructor(
     private readonly directory: string,
     private readonly disks: VmDisks,
+    private readonly ownAfter = WORTHWHILE,
   ) {}
 
-  /** The template of a shape if there is one by now. If not, one is built in the background and the caller boots. */
-  async take(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<Template | undefined> {
+  /**
+   * The template of a shape if there is one by now: the image's own, or else one of any image. If there is none one is built in the background and the caller boots. `jailRoot` stands for QEMU, its libraries, firmware, kernel,
+   * initrd and hull-vmm, and has them.
+   */
+  async take(shape: TemplateShape, jailRoot: string): Promise<Template | undefined> {
     if (shape.ram > MAX_RAM || this.stopped.signal.aborted) return undefined
-    const key = await templateKey(shape, parts, jailRoot)
+    const { root, ...any } = shape
+    const own = root === undefined ? undefined : await templateKey(shape, jailRoot)
+    const mine = own === undefined ? undefined : await this.takeKey(own, true)
+    if (mine) return mine
+    const key = await templateKey(any, jailRoot)
+    const template = await this.takeKey(key, false)
+    if (!template) this.want(key, any, jailRoot)
+    else if (own !== undefined && this.countStart(own) >= this.ownAfter) this.want(own, shape, jailRoot)
+    return template
+  }
+
+  private async takeKey(key: string, own: boolean): Promise<Template | undefined> {
     try {
       const loaded = await this.loaded(key)
       // Its own of both: reading the state moves its offset, and the store may let go of the memory at any time.
-      if (loaded) return { ...openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${loaded.memory}`), ...(loaded.disk ? { disk: loaded.disk } : {}) }
+      if (loaded) return { key, own, ...openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${loaded.memory}`), ...(loaded.disk ? { disk: loaded.disk } : {}) }
     } catch (error) {
       log.warn('a memory template cannot be used and is made again', { key, error: messageOf(error) })
       await this.forget(key)
     }
-    this.want(key, shape, parts, jailRoot)
     return undefined
   }
 
+  private countStart(key: string): number {
+    const count = (this.starts.get(key) ?? 0) + 1
+    this.starts.delete(key)
+    this.starts.set(key, count)
+    if (this.starts.size > MAX_COUNTED) this.starts.delete(this.starts.keys().next().value!)
+    return count
+  }
+
   /** A clone of it did not come to life: it is not used again. */
-  async distrust(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<void> {
-    const key = await templateKey(shape, parts, jailRoot)
+  async distrust(key: string): Promise<void> {
     log.error('a memory template did not come to life and is made again', { key })
     await this.forget(key)
     this.failed.set(key, Date.now()) // not at once: if it is not the template's fault it would be built for ever
@@ -127,11 +168,11 @@ export class Templates {
     this.open.clear()
   }
 
-  /** Removes templates of other programs than these, and what a daemon left half made. For the start of the daemon. */
+  /** Removes templates of other programs than these or of images that are gone, and what a daemon left half made. For the start of the daemon. */
   async collect(jailRoot: string): Promise<void> {
     for (const name of await readdir(this.directory).catch(() => [])) {
       const stamp = await readStamp(join(this.directory, name)).catch(() => undefined)
-      if (stamp?.jail !== basename(jailRoot) && !this.open.has(name)) await rm(join(this.directory, name), { recursive: true, force: true })
+      if ((stamp?.jail !== basename(jailRoot) || (await isStale(stamp))) && !this.open.has(name)) await rm(join(this.directory, name), { recursive: true, force: true })
     }
   }
 
@@ -155,9 +196,13 @@ export class Templates {
     return loaded
   }
 
-  /** Those that were made or read into memory longest ago make room on the disk. */
+  /** Those of images that are gone, and those that were made or read into memory longest ago, make room on the disk. */
   private async dropOldest(): Promise<void> {
     const names = (await readdir(this.directory)).filter((name) => /^[0-9a-f]{32}$/.test(name))
+    for (const name of names) {
+      const stamp = await readStamp(join(this.directory, name)).catch(() => undefined)
+      if (stamp && (await isStale(stamp))) await this.forget(name)
+    }
     const ages = await Promise.all(names.map(async (name) => ({ name, at: (await stat(join(this.directory, name, 'stamp.json')).catch(() => ({ mtimeMs: 0 }))).mtimeMs })))
     for (const { name } of ages.sort((a, b) => b.at - a.at).slice(MAX_KEPT)) await this.forget(name)
   }
@@ -178,10 +223,10 @@ export class Templates {
     await rm(join(this.directory, key), { recursive: true, force: true })
   }
 
-  private want(key: string, shape: TemplateShape, parts: VmParts, jailRoot: string): void {
+  private want(key: string, shape: TemplateShape, jailRoot: string): void {
     if (this.building.has(key) || Date.now() - (this.failed.get(key) ?? -Infinity) < RETRY_DELAY) return
     const timer = setTimeout(() => {
-      this.queue = this.queue.then(() => this.build(key, shape, parts, jailRoot))
+      this.queue = this.queue.then(() => this.build(key, shape, jailRoot))
       this.building.set(key, this.queue)
     }, BUILD_DELAY)
     timer.unref()
@@ -189,22 +234,24 @@ export class Templates {
   }
 
   /** One at a time. Never rejects. */
-  private async build(key: string, shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<void> {
+  private async build(key: string, shape: TemplateShape, jailRoot: string): Promise<void> {
     const temporary = join(this.directory, `tmp-${randomBytes(6).toString('hex')}`)
     try {
       if (this.stopped.signal.aborted) return
       await mkdir(temporary, { recursive: true, mode: 0o700 })
       const started = performance.now()
       if (shape.disk > 0) await this.disks.make(join(temporary, DISK_FILE), shape.disk, 0)
-      const { stateSha256 } = await buildTemplate(temporary, shape, parts, this.stopped.signal)
+      const { stateSha256 } = await buildTemplate(temporary, shape, jailRoot, this.stopped.signal)
       const diskSha256 = shape.disk > 0 ? hashOfContent(await this.disks.content(join(temporary, DISK_FILE))) : ''
-      const stamp: Stamp = { version: 1, key, jail: basename(jailRoot), ram: shape.ram, stateSha256, diskSha256 }
+      const stamp: Stamp = { version: 2, key, jail: basename(jailRoot), ram: shape.ram, stateSha256, diskSha256, image: shape.root?.path ?? '' }
+      if (shape.root && (await imageRoot(shape.root.path)).identity !== shape.root.identity) throw new Error('its image has changed')
       await writeFile(join(temporary, 'stamp.json'), JSON.stringify(stamp), { mode: 0o600 })
       for (const name of [MEMORY_FILE, STATE_FILE, ...(shape.disk > 0 ? [DISK_FILE] : []), 'stamp.json', '.']) await sync(join(temporary, name))
       await rm(join(this.directory, key), { recursive: true, force: true })
       await rename(temporary, join(this.directory, key))
       await this.dropOldest()
-      log.info('made a memory template for virtual machines', { key, ...shape, milliseconds: Math.round(performance.now() - started) })
+      const { root, ...facts } = shape
+      log.info('made a memory template for virtual machines', { key, ...facts, ...(root ? { root: root.path } : {}), milliseconds: Math.round(performance.now() - started) })
     } catch (error) {
       if (!this.stopped.signal.aborted) {
         this.failed.set(key, Date.now())
@@ -218,9 +265,9 @@ export class Templates {
 }
 
 /** Everything that a template and a clone must agree on. A change of any of it is another key. */
-export async function templateKey(shape: TemplateShape, parts: VmParts, jailRoot: string): Promise<string> {
-  const args = qemuArguments(templateMachine(shape, parts, { agent: 0, qmp: 0 }))
-  return createHash('sha256').update(JSON.stringify(['template 2', basename(jailRoot), shape.disk, release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
+export async function templateKey(shape: TemplateShape, jailRoot: string): Promise<string> {
+  const args = qemuArguments(templateMachine(shape, { agent: 0, qmp: 0 }))
+  return createHash('sha256').update(JSON.stringify(['template 3', basename(jailRoot), shape.disk, shape.root?.identity ?? '', release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
 }
 
 let processorText: Promise<string> | undefined
@@ -239,10 +286,13 @@ async function readStamp(directory: string): Promise<Stamp | undefined> {
     throw error
   })
   if (text === undefined) return undefined
-  const { version, key, jail, ram, stateSha256, diskSha256 } = JSON.parse(text) as Record<string, unknown>
-  if (version !== 1 || typeof key !== 'string' || typeof jail !== 'string' || typeof ram !== 'number' || typeof stateSha256 !== 'string' || typeof diskSha256 !== 'string') throw new Error('its stamp is not one')
-  return { version, key, jail, ram, stateSha256, diskSha256 }
+  const { version, key, jail, ram, stateSha256, diskSha256, image } = JSON.parse(text) as Record<string, unknown>
+  if (version !== 2 || typeof key !== 'string' || typeof jail !== 'string' || typeof ram !== 'number' || typeof stateSha256 !== 'string' || typeof diskSha256 !== 'string' || typeof image !== 'string') throw new Error('its stamp is not one')
+  return { version, key, jail, ram, stateSha256, diskSha256, image }
 }
+
+/** Its image is there no more. */
+const isStale = async ({ image }: Stamp): Promise<boolean> => image !== '' && !(await access(image).then(() => true, () => false))
 
 /** Its memory is closed when nobody waits for it any more. */
 const letGo = (loaded: Promise<Loaded>): Promise<void> => loaded.then(({ memory }) => closeSync(memory), () => {})
@@ -258,7 +308,7 @@ async function load(directory: string, key: string, stamp: Stamp, disks: VmDisks
   return { memory: await sealedCopy(join(directory, MEMORY_FILE)), ...(disk ? { disk } : {}) }
 }
 
-function openBoth(statePath: string, memoryPath: string): Template {
+function openBoth(statePath: string, memoryPath: string): Pick<Template, 'state' | 'memory'> {
   const state = openSync(statePath, 'r')
   try {
     return { state, memory: openSync(memoryPath, 'r') }

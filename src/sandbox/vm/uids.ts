@@ -8,8 +8,10 @@ import { readIfExists, writeFileAtomic } from '../../base/files.js'
  * far from users and from subordinate ids, and below 2^31 where some programs stop.
  */
 export const UID_BASE = 0x7000_0000
-/** Number of uids in the range. */
-export const UID_COUNT = 0x1000_0000
+/** Number of uids for machines; the one that is left of the range is {@link TEMPLATE_UID}. */
+export const UID_COUNT = 0x0fff_ffff
+/** Of a QEMU that a memory template is made with: no container's. */
+export const TEMPLATE_UID = UID_BASE + UID_COUNT
 
 /**
  * A uid of its own for every VM, so that a VMM that breaks out of its jail finds nothing that belongs to it: no file, no process of
@@ -62,5 +64,5 @@ export const uidFile = (stateDir: string) => join(stateDir, 'vm-uid')
 
 /** The uid that a container's id asks for. */
 export function preferredUid(id: string): number {
-  return UID_BASE + (createHash('sha256').update(id).digest().readUInt32BE(0) & (UID_COUNT - 1))
+  return UID_BASE + (createHash('sha256').update(id).digest().readUInt32BE(0) % UID_COUNT)
 }

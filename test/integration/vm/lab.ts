@@ -55,6 +55,7 @@ export class Lab {
         content: diskContent,
       },
       cgroupParent: this.cgroupParent,
+      ownTemplateAfter: Infinity, // nothing is made that a test does not ask for
       ...options,
     })
     this.drivers.push(driver)

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { closeSync, copyFileSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
+import { readdir, readFile, truncate } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
@@ -10,6 +10,9 @@ import { childrenOf } from '../../../src/host/process.js'
 import { sealedCopy } from '../../../src/host/memory.js'
 import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
 import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
+import { IMAGE_SLOTS } from '../../../src/sandbox/vm/qemu.js'
+import { TEMPLATE_UID } from '../../../src/sandbox/vm/uids.js'
+import { until } from '../../lib/daemon.js'
 import { Lab, readFramed } from './lab.js'
 
 // docs/decisions/0013-templates.md names these tests.
@@ -61,7 +64,7 @@ const theTemplate = () => {
   return join(templates(), names[0]!)
 }
 const hashOf = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex')
-const identity = ['sh', '-c', 'cat /proc/sys/kernel/random/boot_id; od -An -N16 -tx1 /dev/urandom; date +%s']
+const identityOf = ['sh', '-c', 'cat /proc/sys/kernel/random/boot_id; od -An -N16 -tx1 /dev/urandom; date +%s']
 
 it('the first machine of a shape boots and has a template made; the next is its clone', async () => {
   expect((await said(['true'])).start).toBeUndefined()
@@ -81,7 +84,7 @@ it('clones are different machines: random numbers, boot id; the clock is the hos
   const seen: string[][] = []
   const before = hashOf(join(theTemplate(), 'memory'))
   for (let n = 0; n < clones; n++) {
-    const { out, start } = await said(identity)
+    const { out, start } = await said(identityOf)
     expect(start).toBe('template')
     const [bootId, random, now] = out.split('\n')
     expect(Math.abs(Number(now) - Date.now() / 1000)).toBeLessThan(5)
@@ -174,17 +177,31 @@ it.each([
   ['a cut memory', (directory: string) => truncateSync(join(directory, 'memory'), 4096)],
   ['another stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), JSON.stringify({ ...(JSON.parse(readFileSync(join(directory, 'stamp.json'), 'utf8')) as object), key: 'x' }))],
   ['no stamp', (directory: string) => writeFileSync(join(directory, 'stamp.json'), '{')],
-])('%s: the template is refused and made again, and the machine starts all the same', async (_name, damage) => {
-  damage(theTemplate())
+])('%s: the template is refused, and the machine starts all the same', async (_name, damage) => {
+  const good = join(lab.directory, 'good')
+  const template = theTemplate()
+  cpSync(template, good, { recursive: true })
+  damage(template)
   const before = driver
   driver = lab.driver() // the next daemon
   try {
     expect((await said(['true'])).start).toBeUndefined()
-    await driver.templatesIdle()
-    expect((await said(['true'])).start).toBe('template')
+    expect(existsSync(template)).toBe(false)
   } finally {
+    await driver.endMaintenance() // it would be made again
     await before.endMaintenance()
+    renameSync(good, template)
+    driver = lab.driver()
   }
+})
+
+it('a template that was refused is made again', async () => {
+  writeFileSync(join(theTemplate(), 'state'), 'x', { flag: 'a' })
+  await driver.endMaintenance()
+  driver = lab.driver()
+  expect((await said(['true'])).start).toBeUndefined()
+  await driver.templatesIdle()
+  expect((await said(['true'])).start).toBe('template')
 })
 
 it('a template that does not load fails that start in words, leaves nothing, and is not used again', async () => {
@@ -201,6 +218,116 @@ it('a template that does not load fails that start in words, leaves nothing, and
   await expect(sandbox.start()).rejects.toThrow(/hull-vm create failed/)
   expect(readdirSync(templates())).toEqual([])
   expect((await said(['true'])).start).toBeUndefined()
+})
+
+it('the QEMU that makes a template sits behind walls: no capability, a uid of its own, nothing of the host but the template\'s own files', async () => {
+  driver = lab.driver()
+  await said(['true'], { resources: { ...lab.spec([]).resources, memory: 220 << 20 } }) // a shape that there is no template of
+  const qemu = await until('QEMU runs', async () => {
+    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+      const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
+      if (words[0] === '/qemu-system-x86_64' && words.some((word) => word.includes('mem-path=/vm/memory'))) return pid
+    }
+    return undefined
+  })
+  const status = readFileSync(`/proc/${qemu}/status`, 'utf8')
+  const field = (name: string) => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1]
+  expect(field('Uid')).toBe(Array.from({ length: 4 }, () => TEMPLATE_UID).join('\t'))
+  expect(field('Gid')).toBe(Array.from({ length: 4 }, () => TEMPLATE_UID).join('\t'))
+  expect(field('Groups')?.trim()).toBe('')
+  for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb']) expect(field(set)).toMatch(/^0+$/)
+  expect(field('NoNewPrivs')).toBe('1')
+  expect(field('Seccomp')).toBe('2')
+  for (const namespace of ['net', 'mnt', 'pid', 'ipc', 'uts']) expect(readlinkSync(`/proc/${qemu}/ns/${namespace}`)).not.toBe(readlinkSync(`/proc/self/ns/${namespace}`))
+  expect(readlinkSync(`/proc/${qemu}/root`)).toMatch(/\/data\/vm\/jail-[0-9a-f]+$/)
+  expect(readdirSync(`/proc/${qemu}/root`).sort()).not.toContain('etc')
+  expect(readFileSync(`/proc/${qemu}/environ`, 'utf8').split('\0').filter(Boolean).sort()).toEqual(['PATH=/', 'QEMU_MODULE_DIR=/modules'])
+  expect(readFileSync(`/proc/${qemu}/limits`, 'utf8')).toMatch(/Max file size +\d{8,11} /)
+  // A file that is not there is one that it cannot make.
+  expect(statSync(`/proc/${qemu}/root/vm`).uid).toBe(0)
+  await driver.templatesIdle()
+  expect(existsSync(`/proc/${qemu}`)).toBe(false)
+  for (const name of readdirSync(templates())) {
+    for (const file of readdirSync(join(templates(), name))) expect(statSync(join(templates(), name, file)).uid).toBe(0)
+  }
+})
+
+/** What a workload sees of its files and mounts, without what is another's in every machine. */
+const view = ['sh', '-c', 'cut -d" " -f4- /proc/self/mountinfo; ls -lan / /etc /dev /home; cat /etc/hosts /etc/resolv.conf; cat /proc/self/cgroup; cat /proc/sys/vm/min_free_kbytes; df -k / | tail -1 | cut -c1-40; ps | grep -vc "ps$"']
+const withoutTimes = (text: string) => text.replaceAll(/[A-Z][a-z]{2} +\d+ +\d\d:\d\d/g, 'TIME').replaceAll(/^total \d+$/gm, '')
+
+it('an image that is started again and again has a template of its own, with it mounted; a workload finds there what it finds in any other', async () => {
+  const files = { hostname: 'x', files: { hosts: '127.0.0.1 localhost\n', hostname: 'x\n', resolvConf: 'nameserver 192.0.2.1\n' } }
+  driver = lab.driver()
+  await said(['true'])
+  await driver.templatesIdle()
+  const before = await said(view, files)
+  expect(before.start).toBe('template')
+  await driver.endMaintenance()
+  driver = lab.driver({ ownTemplateAfter: 2 })
+  for (let n = 0; n < 2; n++) expect((await said(['true'])).start).toBe('template')
+  await driver.templatesIdle()
+  const own = await said(view, files)
+  expect(own.start).toBe('image')
+  expect(withoutTimes(own.out)).toBe(withoutTimes(before.out))
+  // Its disk is the container's own, in order, and kept.
+  const first = await create(['sh', '-c', 'echo kept > /kept; rm /bin/noexec; ls /bin/noexec'])
+  await first.sandbox.start()
+  expect(startOf(first.spec)).toBe('image')
+  expect((await first.sandbox.exited).code).toBe(1)
+  await first.sandbox.destroy()
+  await runOk('e2fsck', ['-fn', join(first.spec.stateDir, 'disk.img')])
+  const again = await driver.create({ ...first.spec, process: lab.process(['sh', '-c', 'cat /kept; ls /bin/noexec']) }, {})
+  const read = readFramed((await again.attach()).duplex)
+  await again.start()
+  expect(startOf(first.spec)).not.toBe('image') // its disk is not new
+  await again.exited
+  await again.destroy()
+  expect((await read).stdout).toBe('kept\n')
+  // Two at a time are two.
+  const two = await Promise.all([said(identityOf), said(identityOf)])
+  expect(two.map(({ start }) => start)).toEqual(['image', 'image'])
+  expect(two[0]!.out).not.toBe(two[1]!.out)
+})
+
+it('the template of an image is for that file alone: another one in its place, or none, is another matter', async () => {
+  const image = join(lab.directory, 'other.erofs')
+  copyFileSync(lab.image, image)
+  driver = lab.driver({ ownTemplateAfter: 1, erofsFor: async () => image })
+  expect((await said(['true'])).start).toBe('template')
+  await driver.templatesIdle()
+  expect((await said(['true'])).start).toBe('image')
+  const stamps = () => readdirSync(templates()).filter((name) => readFileSync(join(templates(), name, 'stamp.json'), 'utf8').includes(image))
+  expect(stamps()).toHaveLength(1)
+  copyFileSync(lab.image, `${image}.new`)
+  renameSync(`${image}.new`, image)
+  expect((await said(['true'])).start).toBe('template')
+  await driver.templatesIdle()
+  await driver.endMaintenance()
+  driver = lab.driver({ ownTemplateAfter: 1, erofsFor: async () => image })
+  rmSync(image)
+  await driver.collectGarbage()
+  expect(stamps()).toEqual([])
+})
+
+it('an image\'s symbolic links lead nowhere when its template is made', async () => {
+  const root = join(lab.directory, 'links')
+  mkdirSync(join(root, 'run'), { recursive: true })
+  await runOk('cp', ['-a', `${join(lab.directory, 'root')}/.`, root])
+  rmSync(join(root, 'etc'), { recursive: true })
+  symlinkSync('../../../../run', join(root, 'etc'))
+  const image = join(lab.directory, 'links.erofs')
+  await runOk('mkfs.erofs', ['-Enoinline_data', image, root])
+  await truncate(image, IMAGE_SLOTS[0])
+  driver = lab.driver({ ownTemplateAfter: 1, erofsFor: async () => image })
+  const look = ['sh', '-c', 'ls -d /run /run/*; ls /etc/']
+  const before = await said(look)
+  expect(before.start).toBe('template')
+  await driver.templatesIdle()
+  const own = await said(look)
+  expect(own.start).toBe('image')
+  expect(own.out).toBe(before.out)
+  expect(own.out).toContain('/run/hosts\n') // in the container's own
 })
 
 it('a daemon that is told to go ends what it is making', async () => {

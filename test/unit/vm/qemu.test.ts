@@ -38,10 +38,18 @@ describe('the command line', () => {
 
   it('a template mounts the disk that its clones get, and a machine that boots does not', () => {
     const memory = { use: 'template', path: 'memory', qmpFd: 4 } as const
-    const line = (more: Partial<Machine>) => kernelCommandLine({ ...machine, ...more })
+    const line = (more: Partial<Machine>) => kernelCommandLine({ ...machine, image: PLACEHOLDER, ...more })
     expect(line({ memory })).toMatch(/ hull_disk=\/dev\/vdb$/)
     expect(line({ memory, imageSlot: IMAGE_SLOTS[0] })).toMatch(/ hull_disk=\/dev\/vda$/)
     for (const none of [{}, { memory, disk: PLACEHOLDER }] as const) expect(line(none)).not.toContain('hull_disk')
+  })
+
+  it('a template of one image mounts that, too', () => {
+    const memory = { use: 'template', path: 'memory', qmpFd: 4 } as const
+    const line = (more: Partial<Machine>) => kernelCommandLine({ ...machine, memory, ...more })
+    expect(line({ image: '/i', imageSlot: IMAGE_SLOTS[0] })).toMatch(/ hull_disk=\/dev\/vda hull_root=\/dev\/pmem0$/)
+    expect(line({ image: '/i' })).toMatch(/ hull_disk=\/dev\/vdb hull_root=\/dev\/vda$/)
+    for (const none of [{ image: PLACEHOLDER }, { image: '/i', disk: PLACEHOLDER }, { image: '/i', memory: { ...memory, use: 'clone' } }] as const) expect(line(none)).not.toContain('hull_root')
   })
 
   it('reports the host\'s errors to the guest, in a template as in its clones', () => {
