@@ -5,10 +5,10 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { diskContent, Disks } from '../../src/storage/disk.js'
-import { ensureJailRoot, findVmParts } from '../../src/sandbox/vm/jailroot.js'
+import { ensureJailRoot, findVmParts, LIBRARIES } from '../../src/sandbox/vm/jailroot.js'
 import { AcceleratorProbe } from '../../src/sandbox/vm/probe.js'
 import { encodeFrames, FrameParser, FrameType } from '../../src/sandbox/vm/protocol.js'
-import { IMAGE_SLOTS, qemuArguments } from '../../src/sandbox/vm/qemu.js'
+import { IMAGE_SLOTS, JAIL_PATHS, qemuArguments } from '../../src/sandbox/vm/qemu.js'
 import { DEFAULT_RAM } from '../../src/sandbox/vm/resources.js'
 import { Templates, type TemplateShape } from '../../src/sandbox/vm/templates.js'
 import { until } from '../../test/lib/daemon.js'
@@ -34,6 +34,7 @@ export class BareMachines {
     const { accelerator, tscKhz } = choice
     const shape: TemplateShape = { accelerator, ...(tscKhz === undefined ? {} : { tscKhz }), vcpus: 1, ram: DEFAULT_RAM + IMAGE_SLOTS[0] / 64, network: false, image: IMAGE_SLOTS[0], disk: 2 ** 30 }
     const templates = new Templates(join(directory, 'templates'), { usual: 2 ** 30, make: (path, size, uid, content) => disks.create(path, size, uid, uid, content), content: diskContent })
+    const inJail = (path: string) => join(jailRoot, path)
     const take = () => templates.take(shape, jailRoot)
     const first = await until('a template is made', take, 120_000)
     closeSync(first.state)
@@ -44,10 +45,14 @@ export class BareMachines {
       const disk = join(directory, `disk-${count++}`)
       await disks.create(disk, 2 ** 30, 0, 0, template.disk)
       const args = qemuArguments({
-        accelerator, ...(tscKhz === undefined ? {} : { tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, agentFd: 3,
+        accelerator, ...(tscKhz === undefined ? {} : { tscKhz }), vcpus: shape.vcpus, ram: shape.ram, kernel: parts.kernel, initrd: parts.initrd, firmware: inJail(JAIL_PATHS.firmware), agentFd: 3,
         image, imageSlot: shape.image, disk, memory: { use: 'clone', path: '/proc/self/fd/6', qmpFd: 4 },
       })
-      const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', parts.qemu, ...args], { stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe', template.state, template.memory], env: { PATH: '/usr/bin:/bin' } })
+      // The jail's own copies of QEMU and its libraries, some of which are disarmed.
+      const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', inJail(JAIL_PATHS.qemu), ...args], {
+        stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe', template.state, template.memory],
+        env: { PATH: '/usr/bin:/bin', LD_LIBRARY_PATH: inJail(LIBRARIES), QEMU_MODULE_DIR: inJail(JAIL_PATHS.modules) },
+      })
       closeSync(template.state)
       closeSync(template.memory)
       return child

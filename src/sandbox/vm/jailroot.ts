@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, chmod, copyFile, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
+import { access, chmod, copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { codeOf, HullError } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { runOk } from '../../base/run.js'
+import { disarm, NEVER_CALLED, neededWithout } from './disarm.js'
 import { JAIL_PATHS } from './qemu.js'
 
 /** Where the parts of a VM lie on the host. */
@@ -73,7 +74,7 @@ export async function findVmParts(guestDir: string, qemuName = 'qemu-system-x86_
  * another name.
  */
 export async function fingerprint(parts: VmParts, closure: LibraryClosure): Promise<string> {
-  const hash = createHash('sha256').update('jail 2\n')
+  const hash = createHash('sha256').update('jail 3\n')
   const files = [...programs(parts), parts.supervisor, parts.kernel, parts.initrd, ...Object.values(parts.firmware), closure.loader, ...closure.libraries.values()]
   for (const [index, s] of (await Promise.all(files.map((file) => stat(file)))).entries()) {
     hash.update(`${files[index]}\0${s.size}\0${s.mtimeMs}\0${s.ino}\n`)
@@ -118,6 +119,30 @@ export async function installFile(from: string, to: string, mode: number): Promi
   }
 }
 
+/** What of a closure the programs need in a machine of ours, and the content of those libraries that are there for their names alone ({@link disarm}). */
+async function librariesOf(parts: VmParts, libraries: LibraryClosure['libraries']): Promise<Map<string, { path: string; disarmed?: Buffer }>> {
+  const { stdout } = await runOk(parts.qemu, ['--version'], { env: { PATH: '/usr/bin:/bin' }, timeoutMs: 10_000 })
+  const never = NEVER_CALLED[/^QEMU emulator version (\d+\.\d+)\./.exec(stdout)?.[1] ?? '']
+  if (!never) return new Map([...libraries].map(([name, path]) => [name, { path }]))
+  const contents = new Map(await Promise.all([...libraries].map(async ([name, path]) => [name, await readFile(path)] as const)))
+  const needed = neededWithout(await Promise.all(programs(parts).map((path) => readFile(path))), (name) => contents.get(name), new Set(never))
+  return new Map([...libraries].flatMap(([name, path]) => {
+    const unused = needed.get(name)
+    return unused === undefined ? [] : [[name, { path, ...(unused ? { disarmed: disarm(contents.get(name)!) } : {}) }] as const]
+  }))
+}
+
+/** Of a file that {@link installFile} made. */
+async function replaceContent(path: string, content: Buffer): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.writeFile(content)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
 async function populate(root: string, parts: VmParts, { loader, libraries }: LibraryClosure): Promise<void> {
   const at = (path: string) => join(root, path)
   await installFile(parts.qemu, at(JAIL_PATHS.qemu), 0o555)
@@ -127,7 +152,11 @@ async function populate(root: string, parts: VmParts, { loader, libraries }: Lib
   for (const [name, path] of Object.entries(parts.firmware)) await installFile(path, at(join(JAIL_PATHS.firmware, name)), 0o444)
   if (parts.tcgModule) await installFile(parts.tcgModule, at(join(JAIL_PATHS.modules, 'accel-tcg-x86_64.so')), 0o444)
   await installFile(loader, at(loader), 0o555)
-  for (const [name, path] of libraries) await installFile(path, at(join(LIBRARIES, name)), 0o444)
+  for (const [name, { path, disarmed }] of await librariesOf(parts, libraries)) {
+    const to = at(join(LIBRARIES, name))
+    await installFile(path, to, 0o444)
+    if (disarmed) await replaceContent(to, disarmed)
+  }
   // Mount points: the file system is read-only when the runtime mounts over them.
   for (const directory of ['dev', 'proc', JAIL_PATHS.directory]) await mkdir(at(directory), { recursive: true, mode: 0o555 })
   for (const file of [JAIL_PATHS.image, JAIL_PATHS.disk]) await (await open(at(file), 'wx', 0o444)).close()

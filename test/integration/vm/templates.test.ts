@@ -287,7 +287,7 @@ it('an image that is started again and again has a template of its own, with it 
   // Two at a time are two.
   const two = await Promise.all([said(identityOf), said(identityOf)])
   expect(two.map(({ start }) => start)).toEqual(['image', 'image'])
-  expect(two[0]!.out).not.toBe(two[1]!.out)
+  expect(two[0].out).not.toBe(two[1].out)
 })
 
 it('the template of an image is for that file alone: another one in its place, or none, is another matter', async () => {
