@@ -9,9 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U /* Linux 6.3 */
+#endif
+
 struct sealed_copy {
   struct task task;
   char *path;
+  bool program; /* it is to be executed */
 };
 
 /* The data of a sparse file, hole for hole. */
@@ -40,7 +45,9 @@ static void sealed_copy_run(struct task *task) {
   struct stat st;
   if (from < 0 || fstat(from, &st) < 0) return task_fail(task, errno, "open", self->path);
   if (!S_ISREG(st.st_mode)) return task_fail(task, EINVAL, "open", self->path);
-  AUTO_CLOSE memory = memfd_create("hull-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  AUTO_CLOSE memory = memfd_create(self->program ? "hull-runtime" : "hull-template", MFD_CLOEXEC | MFD_ALLOW_SEALING | (self->program ? MFD_EXEC : 0));
+  /* Before Linux 6.3 every such file may be executed. */
+  if (memory < 0 && errno == EINVAL && self->program) memory = memfd_create("hull-runtime", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (memory < 0) return task_fail(task, errno, "memfd_create", NULL);
   if (ftruncate(memory, st.st_size) < 0 || copy_data(from, memory, st.st_size) < 0) return task_fail(task, errno, "sendfile", self->path);
   if (fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0) return task_fail(task, errno, "fcntl", "F_ADD_SEALS");
@@ -51,13 +58,15 @@ static void sealed_copy_run(struct task *task) {
 static void sealed_copy_drop(struct task *task) { free(((struct sealed_copy *)task)->path); }
 
 static napi_value js_sealed_copy(napi_env env, napi_callback_info info) {
-  napi_value argv[1];
+  napi_value argv[2];
   AUTO_FREE path = NULL;
-  if (!arg_all(env, info, 1, argv) || !arg_string(env, argv[0], "path", &path)) return NULL;
+  bool program;
+  if (!arg_all(env, info, 2, argv) || !arg_string(env, argv[0], "path", &path) || !arg_bool(env, argv[1], "program", &program)) return NULL;
   struct sealed_copy *self = task_new(env, sizeof *self, sealed_copy_run, sealed_copy_drop);
   if (self == NULL) return NULL;
   self->path = path;
   path = NULL;
+  self->program = program;
   return task_start(env, &self->task);
 }
 

@@ -69,8 +69,8 @@ export async function memoryStats(cgroup: Cgroup): Promise<MemoryStats | undefin
 }
 
 /** True when the OOM killer has ended a process here. Cheap: one file. */
-export async function wasOomKilled(cgroup: Cgroup): Promise<boolean> {
-  const text = await cgroup.read('memory', cgroup.isV2 ? 'memory.events' : 'memory.oom_control')
+export function wasOomKilled(cgroup: Cgroup): boolean {
+  const text = cgroup.readNow('memory', cgroup.isV2 ? 'memory.events' : 'memory.oom_control')
   return (parseFlat(text)['oom_kill'] ?? 0) > 0
 }
 

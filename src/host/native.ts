@@ -100,12 +100,16 @@ export interface Native {
   // memory ---------------------------------------------------------------------------------------------------
   /** A memfd with the contents of a file (its holes stay holes), sealed against writing, growing, shrinking and further seals (memfd_create(2), F_ADD_SEALS): who maps
    *  it privately has pages of his own as he writes, and nobody can change it for the others. */
-  sealedCopy(path: string): Promise<number>
+  sealedCopy(path: string, program: boolean): Promise<number>
   timeStamp(): [counter: bigint, nanoseconds: bigint] | undefined
 
   // processes -----------------------------------------------------------------------------------------------
   /** kill(2) that tells whether the process was there (false: ESRCH). */
   kill(pid: number, signal: number): boolean
+  /** posix_spawn(3) in a new session, with all signals at their defaults: `fds[N]` is the child's descriptor N, and it has no other. Returns its pid, to be reaped with {@link waitpid}. */
+  spawn(file: string, args: string[], env: string[], cwd: string, fds: number[]): number
+  /** waitpid(2), WNOHANG: undefined while the child runs; its exit code, or the signal that ended it as a negative number. ECHILD: not our child, or reaped. */
+  waitpid(pid: number): number | undefined
   /** The same by pidfd_send_signal(2), only if the process's start time (/proc/PID/stat, field 22) is `startTime`: no race with
    *  the reuse of pids. False: it is gone, or another has its number. */
   killIf(pid: number, startTime: number, signal: number): boolean

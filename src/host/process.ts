@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { readFile, readdir, readlink } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { codeOf } from '../base/errors.js'
@@ -42,9 +43,10 @@ export function parseStat(text: string): ProcessStat | undefined {
 /** Gone, or going: /proc files of a process that ends give ESRCH. */
 const isGone = (error: unknown) => codeOf(error) === 'ENOENT' || codeOf(error) === 'ESRCH'
 
-async function readProc(pid: number, file: string): Promise<string | undefined> {
+/** At once: the kernel makes such a file's text when it is read, and the way through a thread takes ten times as long. */
+function readProc(pid: number, file: 'stat' | 'status' | `task/${string}/children`): string | undefined {
   try {
-    return await readFile(`/proc/${pid}/${file}`, 'utf8')
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
   } catch (error) {
     if (isGone(error)) return undefined
     throw error
@@ -53,7 +55,7 @@ async function readProc(pid: number, file: string): Promise<string | undefined> 
 
 /** undefined: there is no such process. */
 export async function processStat(pid: number): Promise<ProcessStat | undefined> {
-  const text = await readProc(pid, 'stat')
+  const text = readProc(pid, 'stat')
   return text === undefined ? undefined : parseStat(text)
 }
 
@@ -114,7 +116,7 @@ export async function childrenOf(pid: number): Promise<number[]> {
     if (isGone(error)) return []
     throw error
   }
-  const lists = await Promise.all(threads.map((thread) => readProc(pid, `task/${thread}/children`)))
+  const lists = threads.map((thread) => readProc(pid, `task/${thread}/children`))
   return lists.flatMap((list) => (list ?? '').split(' ').filter(Boolean).map(Number))
 }
 
@@ -163,13 +165,17 @@ export function parseStatus(text: string): ProcessStatus {
 
 /** undefined: there is no such process. */
 export async function processStatus(pid: number): Promise<ProcessStatus | undefined> {
-  const text = await readProc(pid, 'status')
+  const text = readProc(pid, 'status')
   return text === undefined ? undefined : parseStatus(text)
 }
 
 /** argv; empty for kernel threads and zombies; undefined: there is no such process. The process itself chose these bytes. */
 export async function commandLine(pid: number): Promise<string[] | undefined> {
-  const text = await readProc(pid, 'cmdline')
+  // Not at once: it waits for the process's memory map, which a process may hold for long.
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch((error: unknown) => {
+    if (isGone(error)) return undefined
+    throw error
+  })
   if (text === undefined) return undefined
   return text === '' ? [] : text.replace(/\0$/, '').split('\0')
 }

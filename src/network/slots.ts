@@ -1,4 +1,5 @@
-import { mkdir, readdir, readlink, symlink, unlink } from 'node:fs/promises'
+import { symlinkSync } from 'node:fs'
+import { mkdir, readdir, readlink, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from '../base/errors.js'
 import { log } from '../base/log.js'
@@ -37,7 +38,7 @@ export interface SlotPoolOptions {
 type Kind = 's' | 'i'
 
 /** A refill begins this long after a slot was taken (milliseconds): the kernel's rtnl lock belongs to the container that is starting. */
-const refillDelayMs = 15
+const refillDelayMs = 60
 /** After a failure (no memory, no descriptors) the pool waits this long. */
 const retryDelayMs = 2_000
 
@@ -121,12 +122,12 @@ export class SlotPool {
   async #own(slot: Slot, containerId: string): Promise<void> {
     const link = join(this.#owners, containerId)
     try {
-      await symlink(slot.name, link)
+      symlinkSync(slot.name, link)
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error
       // An earlier start of this container that nobody cleaned up after.
       await this.release(containerId)
-      await symlink(slot.name, link)
+      symlinkSync(slot.name, link)
     }
   }
 

@@ -1,9 +1,10 @@
-import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { internal } from '../base/errors.js'
+import { internal, messageOf } from '../base/errors.js'
+import { DetachedChild } from '../host/child.js'
+import { childPipe } from '../host/streams.js'
 import { conmonLogLimit, type LogLimits } from './log-rotation.js'
 import { createError, type Attempt } from './runtime-errors.js'
 import type { Runtime } from './runtime.js'
@@ -111,38 +112,47 @@ function readSync(stream: Readable): Promise<string> {
  * Starts conmon, which calls `RUNTIME create`. Resolves with conmon and the pid of the container's init, which waits to be started.
  * `onSpawn` is called as soon as conmon runs. Rejects in Docker's words when the runtime refuses; then conmon has gone, but what the runtime left is the caller's to remove.
  */
-export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: number) => void): Promise<{ child: ChildProcess; pid: number }> {
+export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: number) => void): Promise<{ child: DetachedChild; pid: number }> {
   if (options.logPath.includes(':')) throw internal(`log path ${options.logPath}: conmon cannot use a path with ':'`)
   const errors = join(options.runDir, 'conmon.err')
-  const stderr = openSync(errors, 'w', 0o600)
   const preserved = [...(options.preserveFds ?? [])]
   const syncFd = 3 + preserved.length
-  let child: ChildProcess
+  // A file for stderr, not a pipe of ours: nothing of conmon may break when we end.
+  const ours: number[] = []
+  const opened = (fd: number) => (ours.push(fd), fd)
+  let child: DetachedChild
+  const sync = childPipe('read')
   try {
-    child = spawn(locateConmon(), conmonArguments(options), {
-      cwd: options.runDir, // it writes `oom` there
-      detached: true,
-      // A file for stderr, not a pipe of ours: nothing of conmon may break when we end.
-      stdio: ['ignore', 'ignore', stderr, ...preserved, 'pipe'],
-      env: {
-        PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-        _OCI_SYNCPIPE: String(syncFd),
-        TMPDIR: socketDirectory(options),
-        ...(process.env.TZ === undefined ? {} : { TZ: process.env.TZ }),
-      },
-    })
+    const stderr = opened(openSync(errors, 'w', 0o600))
+    const nothing = opened(openSync('/dev/null', 'r+'))
+    try {
+      child = DetachedChild.spawn({
+        file: locateConmon(),
+        args: ['conmon', ...conmonArguments(options)],
+        cwd: options.runDir, // it writes `oom` there
+        fds: [nothing, nothing, stderr, ...preserved, sync.fd],
+        env: {
+          PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+          _OCI_SYNCPIPE: String(syncFd),
+          TMPDIR: socketDirectory(options),
+          ...(process.env.TZ === undefined ? {} : { TZ: process.env.TZ }),
+        },
+      })
+    } catch (error) {
+      throw internal(`cannot start conmon: ${messageOf(error)}`, error)
+    }
+  } catch (error) {
+    sync.stream.destroy()
+    throw error
   } finally {
-    closeSync(stderr)
+    sync.closeChild()
+    for (const fd of ours) closeSync(fd)
   }
-  child.unref()
-  if (child.pid !== undefined) onSpawn(child.pid)
-  const failed = new Promise<never>((_resolve, reject) => child.once('error', (error) => reject(internal(`cannot start conmon: ${error.message}`, error))))
-  failed.catch(() => {})
-  const sync = child.stdio[syncFd] as Readable | null | undefined
-  const text = sync ? await Promise.race([readSync(sync), failed]) : await failed
+  onSpawn(child.pid)
+  const text = await readSync(sync.stream)
   const answer = parseSync(text)
   if (answer && answer.pid > 0) return { child, pid: answer.pid }
-  if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve))
+  if (!child.ended) await new Promise<void>((resolve) => child.once('exit', () => resolve()))
   if (answer && answer.message) throw createError(options.runtime.kind, options.runtime.name, answer.message, options.attempt)
   const said = (await readFile(errors, 'utf8').catch(() => '')).trim()
   throw createError(options.runtime.kind, options.runtime.name, said || (child.signalCode === null ? `conmon ended with code ${child.exitCode} and no message` : `conmon was killed by ${child.signalCode}`), options.attempt)

@@ -1,10 +1,10 @@
-import type { ChildProcess } from 'node:child_process'
-import { constants, mkdirSync, statSync } from 'node:fs'
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { constants, mkdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { codeOf, conflict } from '../base/errors.js'
 import { log } from '../base/log.js'
+import type { DetachedChild } from '../host/child.js'
 import { identify, isAlive, signalProcess, waitGone, type ProcessIdentity } from '../host/process.js'
 import { attachConmon } from '../host/streams.js'
 import { oomKilled } from './cgroups.js'
@@ -49,7 +49,7 @@ const isIdentity = (value: unknown): value is ProcessIdentity =>
 
 async function readRecord(runDir: string): Promise<Record1 | undefined> {
   try {
-    const parsed: unknown = JSON.parse(await readFile(join(runDir, RECORD), 'utf8'))
+    const parsed: unknown = JSON.parse(readFileSync(join(runDir, RECORD), 'utf8'))
     if (typeof parsed === 'object' && parsed !== null && 'conmon' in parsed && isIdentity(parsed.conmon)) {
       const container = 'container' in parsed && isIdentity(parsed.container) ? { container: parsed.container } : {}
       return { version: 1, conmon: parsed.conmon, ...container }
@@ -60,11 +60,24 @@ async function readRecord(runDir: string): Promise<Record1 | undefined> {
   return undefined
 }
 
-async function writeRecord(runDir: string, record: Record1): Promise<void> {
+function writeRecord(runDir: string, record: Record1): void {
   const path = join(runDir, RECORD)
   // No fsync: the file tells of processes, and does not outlive them through a crash of the host.
-  await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
-  await rename(`${path}.tmp`, path)
+  writeFileSync(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
+  renameSync(`${path}.tmp`, path)
+}
+
+/**
+ * Of the run directory, and the exit file. At once, as all that is done with these few files: they are in /run, which is memory, and the way through a thread for each step is most of what a step takes.
+ */
+function removeFiles(options: SupervisedOptions, names: readonly string[]): void {
+  for (const path of [join(options.exitDir, options.id), ...names.map((name) => join(options.runDir, name))]) {
+    try {
+      unlinkSync(path)
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error
+    }
+  }
 }
 
 /**
@@ -89,7 +102,7 @@ export class Supervised {
     private readonly options: SupervisedOptions,
     private readonly container: ProcessIdentity,
     private readonly conmon: ProcessIdentity,
-    private readonly child: ChildProcess | undefined,
+    private readonly child: DetachedChild | undefined,
   ) {
     this.exited = new Promise((resolve) => (this.#exit = resolve))
     this.#exits = ExitDirectory.of(options.exitDir)
@@ -121,15 +134,15 @@ export class Supervised {
    */
   static async create(options: SupervisedOptions): Promise<Supervised> {
     mkdirSync(options.exitDir, { recursive: true, mode: 0o700 })
-    await Promise.all([...STALE.map((name) => rm(join(options.runDir, name), { force: true })), rm(join(options.exitDir, options.id), { force: true })])
+    removeFiles(options, STALE)
     const named = async (pid: number) => (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER } // killed meanwhile: matches no process
-    let child: ChildProcess | undefined
+    let child: DetachedChild | undefined
     let early: Promise<ProcessIdentity> | undefined
     try {
       const started = await spawnConmon(options, (conmonPid) => {
         // While the runtime works: if we die now, the next daemon knows whom to clean up after.
         early = named(conmonPid).then(async (conmon) => {
-          await writeRecord(options.runDir, { version: 1, conmon })
+          writeRecord(options.runDir, { version: 1, conmon })
           return conmon
         })
         early.catch(() => {})
@@ -139,11 +152,11 @@ export class Supervised {
       const container = await named(started.pid)
       const self = new Supervised(options, container, conmon, child)
       self.#watch()
-      await writeRecord(options.runDir, { version: 1, conmon, container })
+      writeRecord(options.runDir, { version: 1, conmon, container })
       return self
     } catch (error) {
       await early?.catch(() => {})
-      if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+      child?.kill('SIGKILL')
       await Supervised.removeLeftovers(options).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: options.id, error: failure }))
       throw error
     }
@@ -164,7 +177,7 @@ export class Supervised {
   #watch(): void {
     this.#rotator?.start()
     this.#exits.add(this.options.id, () => void this.#finish())
-    if (this.child && (this.child.exitCode !== null || this.child.signalCode !== null)) void this.#finish()
+    if (this.child?.ended) void this.#finish()
     else if (this.child) this.child.once('exit', () => void this.#finish())
     else {
       this.#check = setInterval(() => {
@@ -179,7 +192,7 @@ export class Supervised {
   async #readExit(): Promise<SupervisedExit | undefined> {
     const path = join(this.options.exitDir, this.options.id)
     try {
-      const code = Number(await readFile(path, 'utf8'))
+      const code = Number(readFileSync(path, 'utf8'))
       if (!Number.isInteger(code)) return undefined
       return { code: code < 0 ? 255 : code & 255, oomKilled: await this.#oomKilled(), finishedAt: statSync(path).mtime }
     } catch (error) {
@@ -314,14 +327,8 @@ export class Supervised {
     const record = await readRecord(options.runDir)
     // It leaves when its container does; it must not write an exit file after we have looked.
     if (record && !(await waitGone(record.conmon, 2000))) signalProcess(record.conmon, 9)
-    const results = await Promise.allSettled([
-      ...runtime.map(async (result) => {
-        if (result.status === 'rejected') throw result.reason
-      }),
-      rm(join(options.exitDir, options.id), { force: true }),
-      ...FILES.map((name) => rm(join(options.runDir, name), { force: true })),
-    ])
-    const failed = results.find((result) => result.status === 'rejected')
+    removeFiles(options, FILES)
+    const [failed] = runtime.filter((result) => result.status === 'rejected')
     if (failed) throw failed.reason
   }
 }

@@ -1,10 +1,11 @@
-import { constants, existsSync } from 'node:fs'
-import { access, open, rm, stat, unlink, writeFile } from 'node:fs/promises'
+import { closeSync, constants, existsSync, openSync, rmSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { access, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { badRequest, codeOf, internal } from '../base/errors.js'
 import { run, runOk } from '../base/run.js'
-import { hostCgroups, removeCgroup } from './cgroups.js'
+import { sealedProgram } from '../host/memory.js'
+import { removeCgroup } from './cgroups.js'
 import { judge, type Verdict } from './runtime-floor.js'
 
 /** Which program it is, whatever it is called: known from what `--version` prints. */
@@ -23,6 +24,8 @@ export interface RuntimeProgram {
 
 const WRAPPER = fileURLToPath(new URL('../../build/crun-wrap', import.meta.url))
 const known = new Map<string, { mtimeMs: number; program: RuntimeProgram }>()
+/** Where a name was found: looked for again when it is not there any more. */
+const places = new Map<string, string>()
 
 async function find(name: string): Promise<string | undefined> {
   const candidates = name.startsWith('/')
@@ -48,8 +51,15 @@ async function find(name: string): Promise<string | undefined> {
  */
 export async function locateRuntime(name: string): Promise<RuntimeProgram> {
   const wanted = name === '' ? 'crun' : name
+  const place = places.get(wanted)
+  const there = place === undefined ? undefined : statSync(place, { throwIfNoEntry: false })
+  if (place !== undefined && there) {
+    const cached = known.get(place)
+    if (cached?.mtimeMs === there.mtimeMs) return { ...cached.program, name: wanted }
+  }
   const path = await find(wanted)
   if (path === undefined) throw badRequest(`unknown or invalid runtime name: ${wanted}`)
+  places.set(wanted, path)
   const { mtimeMs } = await stat(path)
   const cached = known.get(path)
   if (cached?.mtimeMs === mtimeMs) return { ...cached.program, name: wanted }
@@ -70,15 +80,16 @@ export class Runtime {
     readonly program: RuntimeProgram,
     /** --root: one per daemon, so that daemons side by side do not see one another's containers. */
     readonly root: string,
-    private readonly wrapped: boolean,
+    /** What is executed: {@link sealedProgram}; undefined: the program itself, without {@link WRAPPER}. */
+    private readonly sealed: string | undefined,
   ) {}
 
   /** {@link locateRuntime}, bound to a state directory. */
   static async open(name: string, root: string): Promise<Runtime> {
     const program = await locateRuntime(name)
-    const wrapped = program.kind === 'crun' && (await hostCgroups()).layout === 'hybrid'
-    if (wrapped && !existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing (crun on a host with cgroup v1 and v2 needs it): run make build`)
-    return new Runtime(program, root, wrapped)
+    if (program.kind !== 'crun') return new Runtime(program, root, undefined)
+    if (!existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing: run make build`)
+    return new Runtime(program, root, await sealedProgram(program.path))
   }
 
   get kind(): RuntimeKind {
@@ -94,7 +105,7 @@ export class Runtime {
   command(): { file: string; args: string[] } {
     const args = ['--root', this.root]
     if (this.kind === 'crun') args.push('--cgroup-manager=cgroupfs')
-    return this.wrapped ? { file: WRAPPER, args: [this.program.path, ...args] } : { file: this.program.path, args }
+    return this.sealed === undefined ? { file: this.program.path, args } : { file: WRAPPER, args: [this.sealed, this.program.path, ...args] }
   }
 
   async #call(...args: string[]): Promise<string> {
@@ -110,12 +121,13 @@ export class Runtime {
     if (this.kind === 'crun') {
       const fifo = join(this.root, id, 'exec.fifo')
       try {
-        const file = await open(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
+        // Without a detour through threads: none of it waits for anything.
+        const file = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
         try {
-          await unlink(fifo)
-          await file.write(new Uint8Array(1))
+          unlinkSync(fifo)
+          writeSync(file, new Uint8Array(1))
         } finally {
-          await file.close()
+          closeSync(file)
         }
         return
       } catch (error) {
@@ -170,6 +182,7 @@ export class Runtime {
       const said = await run(command.file, [...command.args, 'delete', '--force', id], { timeoutMs: 60_000 })
       if (said.code !== 0 && existsSync(join(this.root, id))) throw internal(`${this.name} delete: ${(said.stderr || said.stdout).trim().slice(-1000)}`)
     }
-    await Promise.all([removeCgroup(cgroupPath), rm(join(this.root, id), { recursive: true, force: true })])
+    rmSync(join(this.root, id), { recursive: true, force: true }) // a few files in /run
+    await removeCgroup(cgroupPath)
   }
 }

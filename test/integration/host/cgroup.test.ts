@@ -74,10 +74,10 @@ it('writes limits that hold, up and down', async () => {
 
 it('sees the OOM killer\'s work', async () => {
   await writeLimits(group, { memory: 8 << 20, memorySwap: 8 << 20 })
-  expect(await wasOomKilled(group)).toBe(false)
+  expect(wasOomKilled(group)).toBe(false)
   const { ended } = await runIn(group, 'exec tail /dev/zero')
   expect(await ended).toBe('SIGKILL')
-  expect(await wasOomKilled(group)).toBe(true)
+  expect(wasOomKilled(group)).toBe(true)
   expect((await memoryStats(group))?.oomKills).toBe(1)
 })
 
