@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { codeOf } from './errors.js'
@@ -43,6 +44,16 @@ export async function sweepTemporaries(directory: string): Promise<void> {
     throw error
   }
   await Promise.all(names.filter((name) => temporaryName.test(name)).map((name) => rm(join(directory, name), { force: true })))
+}
+
+/** {@link readIfExists}, at once: for small files that are in memory anyway. */
+export function readNowIfExists(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
 
 /** `readFile` as UTF-8, or `undefined` when the file does not exist. */

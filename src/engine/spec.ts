@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { badRequest } from '../base/errors.js'
-import { readIfExists } from '../base/files.js'
+import { readNowIfExists } from '../base/files.js'
 import type { ImageRoot } from '../image/types.js'
 import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sandbox/types.js'
 import type { HostConfig } from './api-types.js'
@@ -32,10 +32,10 @@ export interface SpecPaths {
 }
 
 /** The host's resolvers without those that only the host itself can reach (libnetwork resolvconf.FilterResolvDNS). */
-export async function hostResolvers(): Promise<{ nameservers: string[]; rest: string[] }> {
-  let text = (await readIfExists('/etc/resolv.conf')) ?? ''
+export function hostResolvers(): { nameservers: string[]; rest: string[] } {
+  let text = readNowIfExists('/etc/resolv.conf') ?? ''
   // systemd-resolved's stub is on the host's loopback; its real upstream servers stand in another file.
-  if (/^nameserver\s+127\.0\.0\.53/m.test(text)) text = (await readIfExists('/run/systemd/resolve/resolv.conf')) ?? text
+  if (/^nameserver\s+127\.0\.0\.53/m.test(text)) text = readNowIfExists('/run/systemd/resolve/resolv.conf') ?? text
   const nameservers: string[] = []
   const rest: string[] = []
   for (const line of text.split('\n')) {
@@ -48,7 +48,7 @@ export async function hostResolvers(): Promise<{ nameservers: string[]; rest: st
 
 /** /etc/resolv.conf. `nameServer`: the gateway that answers for names, '' for the host's resolvers. */
 export async function resolvConf(host: HostConfig, networkMode: SandboxNetwork['mode'], nameServer: string): Promise<string> {
-  const found = await hostResolvers()
+  const found = hostResolvers()
   if (nameServer !== '') return namesResolvConf(host, nameServer, found.rest)
   let servers = host.Dns.length > 0 ? host.Dns : found.nameservers
   if (networkMode !== 'host' && host.Dns.length === 0) {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { codeOf, messageOf } from '../base/errors.js'
 import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
+import { removeTree } from '../host/remove-tree.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
 import type { ContainerConfig, HostConfig, PublishedPort } from './api-types.js'
@@ -138,6 +139,6 @@ export class ContainerStore {
   /** Forgets a container. */
   async remove(id: string): Promise<void> {
     this.#unwritten.delete(id)
-    await this.#lock.run(id, () => rm(this.directory(id), { recursive: true, force: true }))
+    await this.#lock.run(id, () => removeTree(this.directory(id)))
   }
 }

@@ -35,6 +35,9 @@ export interface Native {
    *  resolve as they would after chroot(root). Returns the descriptor. */
   openInRoot(root: string, path: string, flags: number, mode: number): number
 
+  /** Removes a tree, or nothing when there is none: unlink(2) and rmdir(2), no link followed, no mount entered (fts(3)). ENAMETOOLONG: it is too deep. */
+  removeTree(path: string): Promise<void>
+
   // network ----------------------------------------------------------------------------------------------
   /** A new network namespace with `lo` up, kept alive by a bind mount on `path` (the file is made). */
   netnsCreate(path: string): Promise<void>

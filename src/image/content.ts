@@ -3,7 +3,7 @@ import { link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
 import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
-import { removeTree } from '../base/remove-tree.js'
+import { removeTree } from '../host/remove-tree.js'
 import { digestOf, hexOf, isDigest, type Digest } from './digest.js'
 import { documentLimit } from './manifests.js'
 

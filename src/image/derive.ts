@@ -1,5 +1,5 @@
 import { notFound } from '../base/errors.js'
-import { removeTree } from '../base/remove-tree.js'
+import { removeTree } from '../host/remove-tree.js'
 import type { Layer } from '../storage/types.js'
 import type { Digest } from './digest.js'
 import { spool } from './import.js'

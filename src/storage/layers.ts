@@ -7,7 +7,7 @@ import { readIfExists } from '../base/files.js'
 import { log } from '../base/log.js'
 import { runOk } from '../base/run.js'
 import { Flights } from '../base/flights.js'
-import { removeTree } from '../base/remove-tree.js'
+import { removeTree } from '../host/remove-tree.js'
 import { UnpackError, type AddOptions, type Layer, type LayerBlob, type LayerStore, type UnpackLimits } from './types.js'
 import { unpack } from './unpack.js'
 

@@ -4,7 +4,7 @@ import { codeOf, internal } from '../base/errors.js'
 import { MOUNT_ATTR, mountOverlay, unmount } from '../host/mount.js'
 import { idmapMount } from '../host/userns.js'
 import type { Layers } from './layers.js'
-import { removeTree } from '../base/remove-tree.js'
+import { removeTree } from '../host/remove-tree.js'
 
 /**
  * Options for every overlay of image layers: what would let a layer's own attributes lead overlayfs to other files is off
@@ -63,9 +63,8 @@ export class Snapshots {
     const directory = this.directory(id)
     const isNew = (await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined
     try {
-      await mkdir(snapshot.upper, { recursive: true, mode: 0o755 })
-      await mkdir(snapshot.work, { recursive: true, mode: 0o700 })
-      await mkdir(snapshot.merged, { recursive: true, mode: 0o700 })
+      const made = await Promise.allSettled([mkdir(snapshot.upper, { recursive: true, mode: 0o755 }), mkdir(snapshot.work, { recursive: true, mode: 0o700 }), mkdir(snapshot.merged, { recursive: true, mode: 0o700 })])
+      for (const one of made) if (one.status === 'rejected') throw one.reason
     } catch (error) {
       if (isNew) await removeTree(directory)
       throw error

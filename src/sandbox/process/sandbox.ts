@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { existsSync, rmSync } from 'node:fs'
 import { conflict } from '../../base/errors.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { unmount } from '../../host/mount.js'
@@ -151,5 +149,5 @@ export async function releaseFiles(spec: Pick<WorkloadSpec, 'id' | 'runDir'>, sn
   const shm = sharedShm(spec)
   if (existsSync(shm)) while (unmount(shm));
   // No mount lies in the run directory any more: nothing but our own small files goes.
-  await rm(join(spec.runDir), { recursive: true, force: true })
+  rmSync(spec.runDir, { recursive: true, force: true })
 }
