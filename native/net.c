@@ -425,21 +425,41 @@ static napi_value js_address6_add(napi_env env, napi_callback_info info) {
   return finish(env, rtnl_address6_add(socket, link, address, (uint8_t)prefix), name);
 }
 
-static napi_value js_tap_open(napi_env env, napi_callback_info info) {
-  napi_value argv[1];
-  AUTO_FREE name = NULL;
-  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+/* The descriptor, or -1 with errno and the call that failed. */
+static int tap_open(const char *name, const char **call) {
+  *call = "open";
   int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-  if (fd < 0) return error_throw(env, errno, "open", "/dev/net/tun");
+  if (fd < 0) return -1;
   struct ifreq request;
   memset(&request, 0, sizeof request);
   snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  if (ioctl(fd, TUNSETIFF, &request) < 0) {
-    close_quietly(fd);
-    return error_throw(env, errno, "ioctl", name);
-  }
-  return value_int(env, fd);
+  *call = "ioctl";
+  if (ioctl(fd, TUNSETIFF, &request) == 0) return fd;
+  close_quietly(fd);
+  return -1;
+}
+
+static napi_value js_tap_open(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  AUTO_FREE name = NULL;
+  const char *call;
+  if (!arg_all(env, info, 1, argv) || !arg_link(env, argv[0], "name", &name)) return NULL;
+  int fd = tap_open(name, &call);
+  return fd < 0 ? error_throw(env, errno, call, strcmp(call, "open") == 0 ? "/dev/net/tun" : name) : value_int(env, fd);
+}
+
+static void tap_alone_run(struct task *task) {
+  const char *call = "unshare";
+  int fd = unshare(CLONE_NEWNET) < 0 ? -1 : tap_open("tap0", &call);
+  if (fd < 0) return task_fail(task, errno, call, NULL);
+  task->fd = fd; /* and with it, its namespace */
+}
+
+static napi_value js_tap_open_alone(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct task *task = task_new(env, sizeof *task, tap_alone_run, NULL);
+  return task == NULL ? NULL : task_start(env, task);
 }
 
 bool net_register(napi_env env, napi_value exports) {
@@ -447,7 +467,7 @@ bool net_register(napi_env env, napi_value exports) {
       {"netnsCreate", js_netns_create},       {"netnsDelete", js_netns_delete}, {"bridgeCreate", js_bridge_create},
       {"linkDelete", js_link_delete},         {"linkSet", js_link_set},         {"addressSet", js_address_set},
       {"bridgeAddPort", js_bridge_add_port},  {"vethCreate", js_veth_create},   {"netnsConfigure", js_netns_configure},
-      {"tapOpen", js_tap_open},               {"linkDeleteAsync", js_link_delete_async},
+      {"tapOpen", js_tap_open},               {"tapOpenAlone", js_tap_open_alone}, {"linkDeleteAsync", js_link_delete_async},
       {"netnsAddress6", js_netns_address6},   {"netnsRoute", js_netns_route},
       {"netnsLinkDelete", js_netns_link_delete},
       {"bridgeRemovePort", js_bridge_remove_port},

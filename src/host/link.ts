@@ -76,6 +76,9 @@ export function openTap(name: string): number {
   return native.tapOpen(name)
 }
 
+/** A tap that nobody is at the other end of, in a network namespace of its own; both go with the last descriptor. */
+export const openTapAlone = (): Promise<number> => native.tapOpenAlone()
+
 /** What the kernel says of a link of this namespace. */
 export interface LinkInfo {
   name: string

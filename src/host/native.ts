@@ -77,6 +77,8 @@ export interface Native {
   address6Add(name: string, address: string, prefixLength: number): void
   /** Opens a tap device with IFF_NO_PI | IFF_VNET_HDR (not persistent: it lives as long as the descriptor or a dup of it). */
   tapOpen(name: string): number
+  /** The same in a network namespace that has nothing else, and ends with it: nobody is at the other end. */
+  tapOpenAlone(): Promise<number>
 
   // streams that Node cannot read -------------------------------------------------------------------------
   /**

@@ -9,7 +9,7 @@ const REQUIREMENTS: Record<IsolationName, string[]> = {
   'process-userns': ['as process', 'ranges in /etc/subuid and /etc/subgid', 'Linux 5.19 for idmapped layers on overlayfs'],
   runsc: ['as process, with gVisor\'s runsc for crun'],
   'vm-cold': ['as process', 'qemu-system-x86_64 and a guest kernel', '/dev/kvm that boots a guest, for speed and for a boundary'],
-  vm: ['as vm-cold', 'some 90 MB of disk for each shape\'s template'],
+  vm: ['as vm-cold', 'some 90 MB of disk for each shape\'s template, and for each image that is started again and again'],
 }
 const ELSEWHERE: Record<IsolationName, string[]> = {
   process: ['any OCI runtime: docker, podman, containerd'], 'process-userns': ['any OCI runtime'], runsc: ['gVisor on the other host'],

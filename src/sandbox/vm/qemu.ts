@@ -58,8 +58,8 @@ export interface Machine {
   imageSlot?: number
   /** ext4 image for the writable layer. */
   disk?: string | typeof PLACEHOLDER
-  /** An open tap and the guest's MAC address; in a template a tap of QEMU's own making. */
-  network?: { fd: number; mac: string } | typeof PLACEHOLDER
+  /** An open tap and the guest's MAC address. */
+  network?: { fd: number; mac: string }
   /** A connected socket to the file server (vhost-user): becomes the virtiofs "hull". */
   shares?: { fd: number }
   /** File that gets the guest kernel's console; for finding faults only. */
@@ -178,13 +178,10 @@ export function qemuArguments(machine: Machine): string[] {
     args.push('-blockdev', blockdev('disk', machine.disk, false), '-device', `virtio-blk-pci,drive=disk,disable-legacy=on,${DISK_ERRORS}`)
   }
   if (machine.network) {
-    const real = machine.network === PLACEHOLDER ? undefined : machine.network
-    if (real && !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(real.mac)) throw new Error(`bad MAC address ${JSON.stringify(real.mac)}`)
-    args.push(
-      // A template's must be a real tap, too: its offloads (vnet_hdr) are part of the device's state.
-      '-netdev', real ? `tap,id=net,fd=${real.fd}` : 'tap,id=net,ifname=tap0,script=no,downscript=no',
-      '-device', `virtio-net-pci,netdev=net,mac=${real?.mac ?? PLACEHOLDER_MAC},romfile=,disable-legacy=on`,
-    )
+    const { fd, mac } = machine.network
+    if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new Error(`bad MAC address ${JSON.stringify(mac)}`)
+    // A template's must be a real tap, too: its offloads (vnet_hdr) are part of the device's state.
+    args.push('-netdev', `tap,id=net,fd=${fd}`, '-device', `virtio-net-pci,netdev=net,mac=${mac},romfile=,disable-legacy=on`)
   }
   if (machine.shares) {
     args.push('-chardev', `socket,id=shares,fd=${machine.shares.fd}`, '-device', 'vhost-user-fs-pci,chardev=shares,tag=hull,queue-size=512')

@@ -1,12 +1,13 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { constants, createWriteStream } from 'node:fs'
+import { closeSync, constants, createWriteStream } from 'node:fs'
 import { chmod, lchown, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { openTapAlone } from '../../host/link.js'
 import { cleanMessage, FrameParser, FrameType } from './protocol.js'
 import { JAIL_PATHS, PLACEHOLDER_FILE, qemuArguments } from './qemu.js'
 import { templateMachine, type TemplateShape } from './templates.js'
@@ -28,27 +29,22 @@ const TIMEOUT = 120_000
  * the template, and not in each of its clones while its workload starts.
  */
 const SETTLE = 1500
-/** stdio of the child: 3 and 4 are connected pairs of stream sockets. */
-const FDS = { agent: 3, qmp: 4 } as const
+/** stdio of the child: 3 and 4 are connected pairs of stream sockets, 5 a tap, if there is a network card. */
+const FDS = { agent: 3, qmp: 4, tap: 5 } as const
 
 /**
  * The walls round QEMU: the root file system that clones have, with this template's directory as the only writable one; own namespaces, no network but a tap that nobody is at the other end of, a uid of its own without
  * capabilities. An image's file system is mounted in there, whose names and contents are a stranger's. The shell stays, as pid 1: whatever ends it ends all.
- * $1 root, $2 directory, $3 image or '', $4 uid, $5 '1': tap, $6 '1': KVM, $7 what a file may grow to, in units of 512 bytes; then QEMU's arguments.
+ * $1 root, $2 directory, $3 image or '', $4 uid, $5 '1': KVM, $6 what a file may grow to, in units of 512 bytes; then QEMU's arguments.
  */
 const CONFINED = `
-root=$1 directory=$2 image=$3 uid=$4 tap=$5 kvm=$6
-ulimit -f "$7"
-shift 7
+root=$1 directory=$2 image=$3 uid=$4 kvm=$5
+ulimit -f "$6"
+shift 6
 mount -t tmpfs -o nosuid,noexec,mode=755,size=64k tmpfs "$root/dev"
 node() { mknod -m 600 "$root/dev/$1" c "$2" "$3" && chown "$uid" "$root/dev/$1"; }
 node null 1 3
 if [ "$kvm" ]; then node kvm 10 232; fi
-if [ "$tap" ]; then
-  ip tuntap add dev tap0 mode tap user "$uid" vnet_hdr
-  mkdir "$root/dev/net"
-  node net/tun 10 200
-fi
 mount --bind "$directory" "$root${JAIL_PATHS.directory}"
 mount -o remount,bind,nosuid,nodev,noexec "$root${JAIL_PATHS.directory}"
 if [ "$image" ]; then
@@ -77,15 +73,15 @@ export async function buildTemplate(directory: string, shape: TemplateShape, jai
   // By a short way: a socket's path has room for 107 bytes.
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   const state = await received(`/proc/self/fd/${handle.fd}/${STATE_SOCKET}`, join(directory, STATE_FILE))
-  await own(TEMPLATE_UID)
-  const child = spawn(
-    'setpriv',
-    [
-      '--pdeathsig', 'KILL', '--', 'unshare', '--net', '--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child', '--propagation', 'private', '--', 'sh', '-ec', CONFINED, 'template',
-      jailRoot, directory, shape.root?.path ?? '', String(TEMPLATE_UID), shape.network ? '1' : '', shape.accelerator === 'kvm' ? '1' : '', String(Math.max(shape.ram, shape.disk) / 512), ...qemuArguments(templateMachine(shape, FDS)),
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } },
-  )
+  let child: ChildProcess
+  try {
+    await own(TEMPLATE_UID)
+    child = await startConfined(directory, shape, jailRoot)
+  } catch (error) {
+    await state.close()
+    await handle.close()
+    throw error
+  }
   let words = ''
   child.stderr!.on('data', (chunk: Buffer) => {
     if (words.length < 4096) words += chunk.toString('utf8')
@@ -119,6 +115,23 @@ export async function buildTemplate(directory: string, shape: TemplateShape, jai
     await own(0)
   }
   return { stateSha256: createHash('sha256').update(await readFile(join(directory, STATE_FILE))).digest('hex') }
+}
+
+/** QEMU behind {@link CONFINED}; {@link FDS} are its descriptors. */
+async function startConfined(directory: string, shape: TemplateShape, jailRoot: string): Promise<ChildProcess> {
+  const tap = shape.network ? await openTapAlone() : undefined
+  try {
+    return spawn(
+      'setpriv',
+      [
+        '--pdeathsig', 'KILL', '--', 'unshare', '--net', '--mount', '--pid', '--ipc', '--uts', '--fork', '--kill-child', '--propagation', 'private', '--', 'sh', '-ec', CONFINED, 'template',
+        jailRoot, directory, shape.root?.path ?? '', String(TEMPLATE_UID), shape.accelerator === 'kvm' ? '1' : '', String(Math.max(shape.ram, shape.disk) / 512), ...qemuArguments(templateMachine(shape, FDS)),
+      ],
+      { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', ...(tap === undefined ? [] : [tap])], env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } },
+    )
+  } finally {
+    if (tap !== undefined) closeSync(tap)
+  }
 }
 
 async function* bounded(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

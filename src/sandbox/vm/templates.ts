@@ -6,7 +6,7 @@ import { basename, join } from 'node:path'
 import { messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { sealedCopy } from '../../host/memory.js'
-import { JAIL_PATHS, PLACEHOLDER, qemuArguments, type Accelerator, type Machine } from './qemu.js'
+import { JAIL_PATHS, PLACEHOLDER, PLACEHOLDER_MAC, qemuArguments, type Accelerator, type Machine } from './qemu.js'
 import { buildTemplate, DISK_FILE, MEMORY_FILE, STATE_FILE } from './templatebuild.js'
 import { hashOfContent, type DiskContent, type VmDisks } from './disks.js'
 
@@ -74,12 +74,12 @@ const MAX_COUNTED = 64
 const RETRY_DELAY = 300_000
 
 /** The machine that a template of this shape is made of, in its jail. */
-export function templateMachine(shape: TemplateShape, fds: { agent: number; qmp: number }): Machine {
+export function templateMachine(shape: TemplateShape, fds: { agent: number; qmp: number; tap: number }): Machine {
   const file = (name: string) => join(JAIL_PATHS.directory, name)
   return {
     accelerator: shape.accelerator, ...(shape.tscKhz === undefined ? {} : { tscKhz: shape.tscKhz }), vcpus: shape.vcpus, ram: shape.ram,
     kernel: JAIL_PATHS.kernel, initrd: JAIL_PATHS.initrd, firmware: JAIL_PATHS.firmware, agentFd: fds.agent,
-    image: shape.root ? JAIL_PATHS.image : PLACEHOLDER, imageSlot: shape.image, disk: shape.disk > 0 ? file(DISK_FILE) : PLACEHOLDER, ...(shape.network ? { network: PLACEHOLDER } : {}),
+    image: shape.root ? JAIL_PATHS.image : PLACEHOLDER, imageSlot: shape.image, disk: shape.disk > 0 ? file(DISK_FILE) : PLACEHOLDER, ...(shape.network ? { network: { fd: fds.tap, mac: PLACEHOLDER_MAC } } : {}),
     memory: { use: 'template', path: file(MEMORY_FILE), qmpFd: fds.qmp },
   }
 }
@@ -266,7 +266,7 @@ export class Templates {
 
 /** Everything that a template and a clone must agree on. A change of any of it is another key. */
 export async function templateKey(shape: TemplateShape, jailRoot: string): Promise<string> {
-  const args = qemuArguments(templateMachine(shape, { agent: 0, qmp: 0 }))
+  const args = qemuArguments(templateMachine(shape, { agent: 0, qmp: 0, tap: 0 }))
   return createHash('sha256').update(JSON.stringify(['template 3', basename(jailRoot), shape.disk, shape.root?.identity ?? '', release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
 }
 
