@@ -68,7 +68,7 @@ static void pressure_ready(struct watch *w, uint32_t events) {
 
 /* Transparent huge pages, which the kernel switches on from 512 MiB of RAM, raise the memory that only the kernel may use to 5 % (28 of 600
  * MiB, measured): the container would never reach its limit. This is the kernel's own rule without them, 4 * sqrt(KiB). */
-static void lower_reserve(void) {
+void pressure_prepare(void) {
   struct sysinfo info;
   char text[32];
   if (sysinfo(&info) < 0) return;
@@ -78,8 +78,6 @@ static void lower_reserve(void) {
   int error = file_write("/proc/sys/vm/min_free_kbytes", text);
   if (error < 0) say("min_free_kbytes=%s: %s", text, strerror(-error));
 }
-
-void pressure_prepare(void) { lower_reserve(); }
 
 /* The kernel's own measure of waiting: a thread for each group that is measured, so only once it is needed. */
 static void arm(void) {

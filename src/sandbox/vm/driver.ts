@@ -1,5 +1,5 @@
 import { closeSync, existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { CAPABILITIES } from '../../base/capabilities.js'
@@ -244,7 +244,8 @@ export class VmDriver implements SandboxDriver {
       await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
       if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
       const image = await this.options.erofsFor(spec.chainId, spec.layers)
-      const imageSlot = imageSlotOf((await stat(image)).size)
+      const root = await imageRoot(image)
+      const imageSlot = imageSlotOf(root.size)
       const size = sizeVm(spec.resources, accelerator, availableParallelism(), imageSlot)
       const ahead = run === 'ahead'
       const guest = { memory: size.guestMemory, imageSlot }
@@ -253,7 +254,7 @@ export class VmDriver implements SandboxDriver {
         : { 'config.frames': configFrames(spec, guest, sockets), 'run.frames': run }
       // A template may have a new disk mounted: whose disk is another, or not new, takes one that has not.
       const newDisk = (spec.diskBytes ?? this.options.disks.usual) === this.options.disks.usual && !(await diskExists(spec.stateDir))
-      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0, ...(newDisk ? { root: await imageRoot(image) } : {}) }
+      const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0, ...(newDisk ? { root } : {}) }
       // The file server's device cannot be saved and wants memory that it shares: such machines boot.
       if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, jailRoot)
       if (ahead && !template) {

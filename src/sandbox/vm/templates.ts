@@ -85,9 +85,9 @@ export function templateMachine(shape: TemplateShape, fds: { agent: number; qmp:
 }
 
 /** Of an image's file: a template's kernel has read some of it, and believes it to be still the same. */
-export async function imageRoot(path: string): Promise<NonNullable<TemplateShape['root']>> {
+export async function imageRoot(path: string): Promise<NonNullable<TemplateShape['root']> & { size: number }> {
   const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
-  return { path, identity: [basename(path), dev, ino, size, mtimeNs, ctimeNs].join(' ') }
+  return { path, size: Number(size), identity: [basename(path), dev, ino, size, mtimeNs, ctimeNs].join(' ') }
 }
 
 /**
