@@ -1,22 +1,18 @@
 /*
- * crun-wrap FILE ARG…: runs an OCI runtime, FILE, with the arguments ARG (its name first), where only cgroup v1 is seen.
+ * crun-wrap FILE ARG…: runs an OCI runtime, FILE, with the arguments ARG (its name first), where only cgroup v1 is seen (hybrid.h).
  *
  * FILE and name are two things, since FILE is /proc/PID/fd/N: a sealed copy in memory that nobody can write to. crun sees that it is one, and does without copying itself (CVE-2019-5736) and a second exec.
  *
- * On a "hybrid" host (v1 controllers, and cgroup2 on /sys/fs/cgroup/unified that owns some controller) crun 1.8.1 refuses:
- * "cgroups in hybrid mode not supported". It decides by looking at /sys/fs/cgroup/unified, so it gets a mount
- * namespace of its own without that mount. One unshare, two mounts, one exec; static, because a dynamic linker would
- * cost more than all of that. Descriptors, environment and parent stay as they were; errors go to stderr, exit code 125.
+ * With HULL_GATE in the environment the runtime is loaded at once and goes on when it is told to: gate.c, whose path HULL_GATE_LIBRARY is, does then what is done here otherwise.
+ *
+ * Static, because a dynamic linker would cost more than all of that. Descriptors and parent stay as they were; errors go to stderr, exit code 125.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <sched.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <unistd.h>
+#include "hybrid.h"
 
-#define UNIFIED "/sys/fs/cgroup/unified"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static int fail(const char *what) {
   fprintf(stderr, "crun-wrap: %s: %s\n", what, strerror(errno));
@@ -28,12 +24,14 @@ int main(int argc, char **argv) {
     fputs("usage: crun-wrap FILE NAME ARG...\n", stderr);
     return 125;
   }
-  if (access(UNIFIED, F_OK) == 0) {
-    if (unshare(CLONE_NEWNS) < 0) return fail("unshare");
-    /* Slave: mounts of the host still arrive here, the umount below stays here. */
-    if (mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) return fail("make / a slave mount");
-    /* EINVAL: nothing is mounted there, and so there is nothing to hide. */
-    if (umount2(UNIFIED, MNT_DETACH) < 0 && errno != EINVAL) return fail("umount " UNIFIED);
+  const char *library = getenv("HULL_GATE_LIBRARY");
+  if (library != NULL && getenv("HULL_GATE") != NULL) {
+    /* The loader would go on without a library that is not there, and the runtime with it. */
+    if (access(library, R_OK) < 0) return fail(library);
+    if (setenv("LD_PRELOAD", library, 1) < 0) return fail("setenv");
+  } else {
+    const char *failed = hide_unified();
+    if (failed != NULL) return fail(failed);
   }
   execv(argv[1], argv + 2);
   return fail(argv[1]);

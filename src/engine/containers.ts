@@ -349,6 +349,7 @@ export class Containers implements ContainerEngine {
     }
     duplex.once('close', () => stop.abort())
     this.lifecycle.announce(container, 'attach')
+    if (request.stream) this.lifecycle.expectStart(container)
     return {
       tty: record.config.Tty,
       duplex,

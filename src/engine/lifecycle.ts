@@ -34,6 +34,11 @@ export interface LifecycleParts {
   paths: SpecPaths
 }
 
+/** A start that has been prepared for this long (ms) does not come. */
+const EXPECTED_MS = 2000
+/** Starts that are prepared at the same time. */
+const MOST_EXPECTED = 8
+
 /** Seconds between SIGTERM and SIGKILL when neither the container nor the client says (Docker). */
 const defaultStopTimeout = 10
 
@@ -51,6 +56,8 @@ const delay = (ms: number) => new Promise<'timeout'>((resolve) => setTimeout(() 
 export class Lifecycle {
   readonly #lock = new KeyedLock()
   readonly #restartDelay = new Map<string, number>()
+  /** Containers that are likely to be started soon: when that is given up. */
+  readonly #expected = new Map<string, NodeJS.Timeout>()
   readonly health: HealthMonitor
   readonly metrics: EngineMetrics
   #stopping = false
@@ -97,7 +104,33 @@ export class Lifecycle {
     })
   }
 
+  async #begin(container: Container): Promise<void> {
+    await this.parts.drivers[container.record.isolation].begin?.(await this.specOf(container.record))
+  }
+
+  /**
+   * A client waits for the output of a container that does not run: docker run and docker start do so some milliseconds before they start it. What needs nothing of the start is begun then, and called off when none comes.
+   */
+  expectStart(container: Container): void {
+    const { record } = container
+    const still = () => !this.#stopping && !container.isUp && !record.state.starting && ['created', 'exited'].includes(record.state.status)
+    if (!this.parts.drivers[record.isolation].begin || this.#expected.has(container.id) || this.#expected.size >= MOST_EXPECTED || !still()) return
+    const callOff = () => {
+      this.#expected.delete(container.id)
+      void this.#lock.run(container.id, async () => {
+        if (still()) await this.#destroy(container, undefined)
+      }).catch((error: unknown) => log.error('cannot call off a start', { id: container.id, error: messageOf(error) }))
+    }
+    this.#expected.set(container.id, setTimeout(callOff, EXPECTED_MS).unref())
+    const begin = () => this.#lock.run(container.id, async () => {
+      if (still()) await this.#begin(container)
+    }).catch((error: unknown) => log.debug('cannot begin a start', { id: container.id, error: messageOf(error) })) // the start itself says so
+    setImmediate(() => void begin()) // first the client gets its answer
+  }
+
   async #start(container: Container): Promise<void> {
+    clearTimeout(this.#expected.get(container.id))
+    this.#expected.delete(container.id)
     const { record } = container
     clearTimeout(container.restartTimer)
     const begun = performance.now()
@@ -109,15 +142,16 @@ export class Lifecycle {
       record.state.error = ''
       // The addresses are on disk before anything is in the kernel, so that a crash leaves nothing that nobody knows.
       await this.connections.allocate(record)
-      const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId)])
+      const [, root] = await Promise.all([this.parts.store.save(record), this.parts.images.rootfs(record.imageId), this.#begin(container)])
       await this.parts.volumes.mount(record)
       const spec = await workloadSpec(record, root, this.parts.paths, await this.connections.place(record, true))
-      const ahead = await this.parts.drivers[record.isolation].settle?.(spec)
+      const driver = this.parts.drivers[record.isolation]
+      const ahead = await driver.settle?.(spec)
       if (ahead) attached() // it is in its cgroup
       const attachments = await this.connections.plug(record, ahead)
       const joined = await joinNamespaces(record, this.parts.registry, this.parts.paths.execRoot)
       try {
-        sandbox = await this.parts.drivers[record.isolation].create(spec, { ...attachments, ...joined.attachments })
+        sandbox = await driver.create(spec, { ...attachments, ...joined.attachments })
       } finally {
         await joined.close()
       }
@@ -164,7 +198,7 @@ export class Lifecycle {
   async #release(container: Container, sandbox: Sandbox | undefined): Promise<void> {
     // Side by side: neither needs the other, and who waits for a `docker run --rm` waits for both.
     await Promise.all([
-      sandbox?.destroy().catch((error: unknown) => log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })),
+      this.#destroy(container, sandbox).catch((error: unknown) => log.error('cannot clean up a sandbox', { id: container.id, error: messageOf(error) })),
       this.connections.release(container.record),
     ])
     try {
@@ -172,6 +206,16 @@ export class Lifecycle {
     } catch (error) {
       log.error('cannot release the volumes of a container', { id: container.id, error: messageOf(error) })
     }
+  }
+
+  /** Of a start that failed before there was a sandbox: what it had begun. */
+  async #destroy(container: Container, sandbox: Sandbox | undefined): Promise<void> {
+    if (sandbox) await sandbox.destroy()
+    else await this.parts.drivers[container.record.isolation].callOff?.({ id: container.id, runDir: this.#runDir(container) })
+  }
+
+  #runDir({ id }: Container): string {
+    return `${this.parts.paths.execRoot}/containers/${id}`
   }
 
   // exit ---------------------------------------------------------------------------------------------------
@@ -204,7 +248,8 @@ export class Lifecycle {
     }
     if (exit.oomKilled) this.announce(container, 'oom')
     this.announce(container, 'die', { exitCode: String(exit.code), execDuration: String(Math.max(0, Math.floor(ranMs / 1000))) })
-    await this.parts.store.keep(record)
+    // What removes itself goes now, and after a crash as well: its end is on record, and what has ended is not kept.
+    if (!remove) await this.parts.store.keep(record)
     container.notify(['next-exit', ...(again ? [] : (['not-running'] as const))], { exitCode: exit.code })
     if (again) this.#scheduleRestart(container, ranMs)
     else if (remove) await this.#remove(container)
@@ -431,7 +476,7 @@ export class Lifecycle {
       await this.parts.drivers[record.isolation].removeState({
         id: record.id,
         stateDir: this.parts.store.directory(record.id),
-        runDir: `${this.parts.paths.execRoot}/containers/${record.id}`,
+        runDir: this.#runDir(container),
       })
       if (record.state.removeVolumes || record.hostConfig.AutoRemove) await this.parts.volumes.removeAnonymous(record)
       await this.parts.store.remove(record.id)

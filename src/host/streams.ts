@@ -116,6 +116,9 @@ export interface ChildPipe {
   closeChild(): void
 }
 
+/** Both ends of a pipe (read, write), the caller's to close. */
+export const pipe = (): [number, number] => native.pipe()
+
 /** 'read': we read what the child writes; 'write': the other way round. */
 export function childPipe(direction: 'read' | 'write'): ChildPipe {
   const [read, write] = native.pipe()

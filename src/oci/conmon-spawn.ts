@@ -1,10 +1,11 @@
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { internal, messageOf } from '../base/errors.js'
 import { DetachedChild } from '../host/child.js'
-import { childPipe } from '../host/streams.js'
+import { childPipe, pipe } from '../host/streams.js'
+import { locateConmon } from './locate-conmon.js'
 import { conmonLogLimit, type LogLimits } from './log-rotation.js'
 import { createError, type Attempt } from './runtime-errors.js'
 import type { Runtime } from './runtime.js'
@@ -32,16 +33,6 @@ export interface ConmonOptions {
   preserveFds?: readonly number[]
   /** What is run, for error messages. */
   attempt: Attempt
-}
-
-const CONMON = ['/usr/bin/conmon', '/usr/libexec/podman/conmon', '/usr/local/bin/conmon', '/usr/local/libexec/podman/conmon']
-let conmonPath: string | undefined
-
-/** Absolute path of conmon. */
-export function locateConmon(): string {
-  conmonPath ??= CONMON.find((path) => existsSync(path))
-  if (!conmonPath) throw internal('conmon is not installed: apt-get install conmon')
-  return conmonPath
 }
 
 /** TMPDIR for the socket that the runtime sends a terminal to: a sun_path has 107 bytes, "/conmon-term.XXXXXX" takes 19. */
@@ -108,12 +99,54 @@ function readSync(stream: Readable): Promise<string> {
   })
 }
 
-/**
- * Starts conmon, which calls `RUNTIME create`. Resolves with conmon and the pid of the container's init, which waits to be started.
- * `onSpawn` is called as soon as conmon runs. Rejects in Docker's words when the runtime refuses; then conmon has gone, but what the runtime left is the caller's to remove.
- */
-export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: number) => void): Promise<{ child: DetachedChild; pid: number }> {
+/** conmon, and the runtime that it calls. */
+export interface Spawned {
+  readonly child: DetachedChild
+  /**
+   * Pid of the container's init, which waits to be started. Rejects in Docker's words when the runtime refuses; then conmon has gone, but what the runtime left is the caller's to remove.
+   */
+  readonly created: Promise<number>
+  /** Lets a runtime that waits go on. */
+  go(): void
+  /** Ends one that still waits, and conmon with it: {@link created} rejects. */
+  callOff(): void
+}
+
+/** The daemon's end of the pipe that a runtime waits at (native/crun-wrap/gate.c). */
+class Gate {
+  readonly fd: number
+  #ours: number | undefined
+
+  constructor() {
+    const [read, write] = pipe()
+    this.fd = read
+    this.#ours = write
+  }
+
+  close(open: boolean): void {
+    if (this.#ours === undefined) return
+    try {
+      if (open) writeSync(this.#ours, new Uint8Array(1))
+    } finally {
+      closeSync(this.#ours)
+      this.#ours = undefined
+    }
+  }
+}
+
+async function createdBy(child: DetachedChild, sync: Promise<string>, options: ConmonOptions, errors: string): Promise<number> {
+  const answer = parseSync(await sync)
+  if (answer && answer.pid > 0) return answer.pid
+  if (!child.ended) await new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  if (answer && answer.message) throw createError(options.runtime.kind, options.runtime.name, answer.message, options.attempt)
+  const said = (await readFile(errors, 'utf8').catch(() => '')).trim()
+  throw createError(options.runtime.kind, options.runtime.name, said || (child.signalCode === null ? `conmon ended with code ${child.exitCode} and no message` : `conmon was killed by ${child.signalCode}`), options.attempt)
+}
+
+/** Starts conmon, which calls `RUNTIME create`. `ahead`: what the bundle names need not be there yet; the runtime waits for {@link Spawned.go}. Only where {@link Runtime.waits}. */
+export function spawnConmon(options: ConmonOptions, ahead: boolean): Spawned {
   if (options.logPath.includes(':')) throw internal(`log path ${options.logPath}: conmon cannot use a path with ':'`)
+  const { waits, environment } = options.runtime
   const errors = join(options.runDir, 'conmon.err')
   const preserved = [...(options.preserveFds ?? [])]
   const syncFd = 3 + preserved.length
@@ -122,6 +155,8 @@ export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: n
   const opened = (fd: number) => (ours.push(fd), fd)
   let child: DetachedChild
   const sync = childPipe('read')
+  const gate = ahead && waits !== undefined ? new Gate() : undefined
+  if (gate) ours.push(gate.fd)
   try {
     const stderr = opened(openSync(errors, 'w', 0o600))
     const nothing = opened(openSync('/dev/null', 'r+'))
@@ -130,11 +165,13 @@ export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: n
         file: locateConmon(),
         args: ['conmon', ...conmonArguments(options)],
         cwd: options.runDir, // it writes `oom` there
-        fds: [nothing, nothing, stderr, ...preserved, sync.fd],
+        fds: [nothing, nothing, stderr, ...preserved, sync.fd, ...(gate ? [gate.fd] : [])],
         env: {
           PATH: process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
           _OCI_SYNCPIPE: String(syncFd),
           TMPDIR: socketDirectory(options),
+          ...environment,
+          ...(gate && waits !== undefined ? { HULL_GATE: String(syncFd + 1), HULL_GATE_LIBRARY: waits } : {}),
           ...(process.env.TZ === undefined ? {} : { TZ: process.env.TZ }),
         },
       })
@@ -143,17 +180,13 @@ export async function spawnConmon(options: ConmonOptions, onSpawn: (conmonPid: n
     }
   } catch (error) {
     sync.stream.destroy()
+    gate?.close(false)
     throw error
   } finally {
     sync.closeChild()
     for (const fd of ours) closeSync(fd)
   }
-  onSpawn(child.pid)
-  const text = await readSync(sync.stream)
-  const answer = parseSync(text)
-  if (answer && answer.pid > 0) return { child, pid: answer.pid }
-  if (!child.ended) await new Promise<void>((resolve) => child.once('exit', () => resolve()))
-  if (answer && answer.message) throw createError(options.runtime.kind, options.runtime.name, answer.message, options.attempt)
-  const said = (await readFile(errors, 'utf8').catch(() => '')).trim()
-  throw createError(options.runtime.kind, options.runtime.name, said || (child.signalCode === null ? `conmon ended with code ${child.exitCode} and no message` : `conmon was killed by ${child.signalCode}`), options.attempt)
+  const created = createdBy(child, readSync(sync.stream), options, errors)
+  created.catch(() => {}) // whoever began it may find out late
+  return { child, created, go: () => gate?.close(true), callOff: () => gate?.close(false) }
 }

@@ -8,7 +8,7 @@ import type { DetachedChild } from '../host/child.js'
 import { identify, isAlive, signalProcess, waitGone, type ProcessIdentity } from '../host/process.js'
 import { attachConmon } from '../host/streams.js'
 import { oomKilled } from './cgroups.js'
-import { spawnConmon, type ConmonOptions } from './conmon-spawn.js'
+import { spawnConmon, type ConmonOptions, type Spawned } from './conmon-spawn.js'
 import { ExitDirectory } from './exits.js'
 import { LogRotator } from './log-rotation.js'
 import { ResizeQueue } from './resize.js'
@@ -26,6 +26,18 @@ export interface SupervisedExit {
   code: number
   oomKilled: boolean
   finishedAt: Date
+}
+
+/** A container whose supervisor runs already. */
+export interface Begun {
+  create(): Promise<Supervised>
+  /** Leaves nothing but the caller's own files. Without effect once {@link create} has been called. */
+  callOff(): Promise<void>
+}
+
+interface BegunConmon {
+  spawned: Spawned
+  conmon: ProcessIdentity
 }
 
 /** supervised.json in the run directory: what a later daemon needs to find the container again. */
@@ -66,6 +78,8 @@ function writeRecord(runDir: string, record: Record1): void {
   writeFileSync(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
   renameSync(`${path}.tmp`, path)
 }
+
+const named = async (pid: number): Promise<ProcessIdentity> => (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER } // killed meanwhile: matches no process
 
 /**
  * Of the run directory, and the exit file. At once, as all that is done with these few files: they are in /run, which is memory, and the way through a thread for each step is most of what a step takes.
@@ -130,32 +144,61 @@ export class Supervised {
   }
 
   /**
-   * Up to "created". Rejects in Docker's words when the runtime refuses, and leaves nothing but the caller's own files.
+   * Starts conmon, and the runtime as far as it comes without the bundle's config.json and what that names: {@link Begun.create} is called when these are there. A runtime that cannot wait is started then.
+   * {@link Begun.callOff} where it does not come to that.
    */
-  static async create(options: SupervisedOptions): Promise<Supervised> {
+  static begin(options: SupervisedOptions): Begun {
     mkdirSync(options.exitDir, { recursive: true, mode: 0o700 })
     removeFiles(options, STALE)
-    const named = async (pid: number) => (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER } // killed meanwhile: matches no process
+    let spawned: Promise<BegunConmon> | undefined
+    let settled = false
+    const spawn = (ahead: boolean) => (spawned ??= Supervised.#spawn(options, ahead))
+    if (options.runtime.waits !== undefined) spawn(true).catch(() => {}) // told by create
+    return {
+      create: () => {
+        settled = true
+        return Supervised.#create(options, () => spawn(false))
+      },
+      callOff: async () => {
+        if (settled) return
+        settled = true
+        const begun = await spawned?.catch(() => undefined)
+        begun?.spawned.callOff()
+        await begun?.spawned.created.catch(() => {})
+        if (spawned) await Supervised.removeLeftovers(options)
+      },
+    }
+  }
+
+  /**
+   * Up to "created". Rejects in Docker's words when the runtime refuses, and leaves nothing but the caller's own files.
+   */
+  static create(options: SupervisedOptions): Promise<Supervised> {
+    mkdirSync(options.exitDir, { recursive: true, mode: 0o700 })
+    removeFiles(options, STALE)
+    return Supervised.#create(options, () => Supervised.#spawn(options, false))
+  }
+
+  static async #spawn(options: SupervisedOptions, ahead: boolean): Promise<BegunConmon> {
+    const spawned = spawnConmon(options, ahead)
+    // While the runtime works: if we die now, the next daemon knows whom to clean up after.
+    const conmon = await named(spawned.child.pid)
+    writeRecord(options.runDir, { version: 1, conmon })
+    return { spawned, conmon }
+  }
+
+  static async #create(options: SupervisedOptions, begin: () => Promise<BegunConmon>): Promise<Supervised> {
     let child: DetachedChild | undefined
-    let early: Promise<ProcessIdentity> | undefined
     try {
-      const started = await spawnConmon(options, (conmonPid) => {
-        // While the runtime works: if we die now, the next daemon knows whom to clean up after.
-        early = named(conmonPid).then(async (conmon) => {
-          writeRecord(options.runDir, { version: 1, conmon })
-          return conmon
-        })
-        early.catch(() => {})
-      })
-      child = started.child
-      const conmon = await early!
-      const container = await named(started.pid)
+      const { spawned, conmon } = await begin()
+      child = spawned.child
+      spawned.go()
+      const container = await named(await spawned.created)
       const self = new Supervised(options, container, conmon, child)
       self.#watch()
       writeRecord(options.runDir, { version: 1, conmon, container })
       return self
     } catch (error) {
-      await early?.catch(() => {})
       child?.kill('SIGKILL')
       await Supervised.removeLeftovers(options).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: options.id, error: failure }))
       throw error

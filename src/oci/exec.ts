@@ -116,7 +116,7 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
       // Its own session: a signal to the daemon's process group is not for the command.
       detached: true,
       stdio: [stdin?.fd ?? 'ignore', stdout?.fd ?? 'ignore', stderr?.fd ?? 'ignore'],
-      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
+      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', ...runtime.environment },
     })
     const failed = new Promise<never>((_resolve, reject) => child!.once('error', (error) => reject(internal(`cannot start ${runtime.name}: ${error.message}`, error))))
     failed.catch(() => {})

@@ -6,6 +6,8 @@ import { badRequest, codeOf, internal } from '../base/errors.js'
 import { run, runOk } from '../base/run.js'
 import { sealedProgram } from '../host/memory.js'
 import { removeCgroup } from './cgroups.js'
+import { CONMON_NEVER_CALLS, CRUN_NEVER_CALLS, lightEnvironment } from './libraries.js'
+import { locateConmon } from './locate-conmon.js'
 import { judge, type Verdict } from './runtime-floor.js'
 
 /** Which program it is, whatever it is called: known from what `--version` prints. */
@@ -23,6 +25,7 @@ export interface RuntimeProgram {
 }
 
 const WRAPPER = fileURLToPath(new URL('../../build/crun-wrap', import.meta.url))
+const GATE = fileURLToPath(new URL('../../build/hull-gate.so', import.meta.url))
 const known = new Map<string, { mtimeMs: number; program: RuntimeProgram }>()
 /** Where a name was found: looked for again when it is not there any more. */
 const places = new Map<string, string>()
@@ -82,14 +85,22 @@ export class Runtime {
     readonly root: string,
     /** What is executed: {@link sealedProgram}; undefined: the program itself, without {@link WRAPPER}. */
     private readonly sealed: string | undefined,
+    /** What conmon and the program are to find in their environment ({@link lightEnvironment}). */
+    readonly environment: Readonly<Record<string, string>>,
   ) {}
 
   /** {@link locateRuntime}, bound to a state directory. */
   static async open(name: string, root: string): Promise<Runtime> {
     const program = await locateRuntime(name)
-    if (program.kind !== 'crun') return new Runtime(program, root, undefined)
+    if (program.kind !== 'crun') return new Runtime(program, root, undefined, {})
     if (!existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing: run make build`)
-    return new Runtime(program, root, await sealedProgram(program.path))
+    const environment = await lightEnvironment(join(root, '.libraries'), [{ path: locateConmon(), never: CONMON_NEVER_CALLS }, { path: program.path, never: CRUN_NEVER_CALLS }])
+    return new Runtime(program, root, await sealedProgram(program.path), environment)
+  }
+
+  /** The library that makes it wait when it is started ahead of what it works on; undefined: it cannot wait (LD_PRELOAD has no word for some names, and only a program that has a loader heeds it). */
+  get waits(): string | undefined {
+    return this.sealed !== undefined && this.environment['LD_LIBRARY_PATH'] !== undefined && !/[\s:]/.test(GATE) && existsSync(GATE) ? GATE : undefined
   }
 
   get kind(): RuntimeKind {

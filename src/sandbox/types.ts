@@ -305,6 +305,10 @@ export interface SandboxDriver {
    * Before the attachments of a {@link create} are made. True: what was made ahead for this container fits it, and has its tap. Else it is let go of.
    */
   settle?(spec: WorkloadSpec): Promise<boolean>
+  /** What needs no attachments of a {@link create} that follows soon, begun ahead of it. {@link callOff} when it does not follow. Idempotent. */
+  begin?(spec: WorkloadSpec): Promise<void>
+  /** Undoes {@link begin}; without effect once {@link create} has been called. */
+  callOff?(spec: Pick<WorkloadSpec, 'id' | 'runDir'>): Promise<void>
   /** After a daemon restart: the sandbox if its supervisor or workload still exists or left an exit status, else undefined. */
   adopt(spec: WorkloadSpec): Promise<Sandbox | undefined>
   /** Work on the files of a container that does not run (or never has). No sandbox of it exists until the job is done; {@link create} and

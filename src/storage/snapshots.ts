@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
@@ -77,22 +78,19 @@ export class Snapshots {
    * containers whose changes need not outlive a crash of the host.
    */
   async mount(snapshot: Snapshot, options: { volatile?: boolean; owners?: SnapshotOwners } = {}): Promise<void> {
-    if (options.owners) return this.mountMapped(snapshot, options.owners)
-    if (options.volatile) {
-      // Left by a volatile mount that ended in an orderly way: its content is whole, but the kernel cannot know.
-      await rm(join(snapshot.work, 'work', 'incompat'), { recursive: true, force: true })
-    }
-    await mountOverlay({
-      lower: snapshot.layers.map((dir) => this.layers.linkOf(dir) ?? dir), upper: snapshot.upper, work: snapshot.work, target: snapshot.merged,
-      options: [...layerOptions, ...(options.volatile ? ['volatile'] : [])],
-    })
+    const incompat = join(snapshot.work, 'work', 'incompat')
+    // Left by a volatile mount that ended in an orderly way: its content is whole, but the kernel cannot know.
+    if (options.volatile && existsSync(incompat)) await rm(incompat, { recursive: true, force: true })
+    const mountFlags = [...layerOptions, ...(options.volatile ? ['volatile'] : [])]
+    if (options.owners) return this.mountMapped(snapshot, options.owners, mountFlags)
+    await mountOverlay({ lower: snapshot.layers.map((dir) => this.layers.linkOf(dir) ?? dir), upper: snapshot.upper, work: snapshot.work, target: snapshot.merged, options: mountFlags })
   }
 
   /**
    * The layers are seen through mounts that map their owners; the overlay keeps hold of them, so they need not stay in the tree (overlayfs
    * takes no detached mounts before Linux 6.15). What is written lands in `upper` with the host's ids. The directories on the way are passable for the namespace's root.
    */
-  private async mountMapped(snapshot: Snapshot, { userns, uid, gid }: SnapshotOwners): Promise<void> {
+  private async mountMapped(snapshot: Snapshot, { userns, uid, gid }: SnapshotOwners, options: string[]): Promise<void> {
     const directory = dirname(snapshot.merged)
     const lower = join(directory, 'lower')
     await this.clearMapped(directory)
@@ -104,7 +102,7 @@ export class Snapshots {
         await idmapMount(snapshot.layers[index]!, target, userns, MOUNT_ATTR.NODEV)
       }
       await Promise.all([chmod(this.root, 0o711), chown(directory, 0, gid).then(() => chmod(directory, 0o710)), chown(snapshot.merged, uid, gid), chown(snapshot.upper, uid, gid)])
-      await mountOverlay({ lower: targets, upper: snapshot.upper, work: snapshot.work, target: snapshot.merged, options: [...layerOptions] })
+      await mountOverlay({ lower: targets, upper: snapshot.upper, work: snapshot.work, target: snapshot.merged, options })
     } finally {
       await this.clearMapped(directory)
     }
@@ -113,6 +111,7 @@ export class Snapshots {
   /** Takes away the mounts of {@link mountMapped}, also those of a daemon that died between two of them. Nothing of a layer is reached: rmdir(2) only. */
   private async clearMapped(directory: string): Promise<void> {
     const lower = join(directory, 'lower')
+    if (!existsSync(lower)) return
     for (const name of await readdir(lower).catch(() => [])) {
       while (unmount(join(lower, name)));
       await rmdir(join(lower, name))

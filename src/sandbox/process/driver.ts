@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, unlinkSync } from 'node:fs'
 import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { badRequest, internal, messageOf } from '../../base/errors.js'
@@ -8,8 +8,8 @@ import { toHost } from '../../host/subid.js'
 import { ensureUserns } from '../../host/userns.js'
 import { MS, mountTmpfs } from '../../host/mount.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
-import { locateConmon } from '../../oci/conmon-spawn.js'
-import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
+import { Supervised, type Begun, type SupervisedOptions } from '../../oci/conmon.js'
+import { locateConmon } from '../../oci/locate-conmon.js'
 import { locateRuntime, Runtime } from '../../oci/runtime.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
@@ -29,11 +29,16 @@ export interface ProcessDriverOptions {
   cgroupParent?: string
 }
 
+/** What goes when the container ends need not reach the disk: unmounting the overlay of others writes out all that waits for the file system below it. */
+const mountOptions = (spec: WorkloadSpec, owners: MappedOwners | undefined) => ({ volatile: spec.ephemeral ?? false, ...(owners ? { owners } : {}) })
+
 /** The process isolation: OCI spec → conmon → crun (or another runtime). */
 export class ProcessDriver implements SandboxDriver {
   readonly isolation = 'process'
   /** Overlays of containers that do not run, mounted for work on their files: how many jobs use each. */
   readonly #mounted = new Map<string, number>()
+  /** Starts that have begun and have no attachments yet. */
+  readonly #begun = new Map<string, Begun>()
 
   constructor(private readonly options: ProcessDriverOptions) {}
 
@@ -95,11 +100,29 @@ export class ProcessDriver implements SandboxDriver {
     return this.options.execRoot.length <= 80 ? this.options.execRoot : '/run'
   }
 
+  async begin(spec: WorkloadSpec): Promise<void> {
+    if (this.#begun.has(spec.id)) return
+    const options = await this.#supervisedOptions(spec)
+    await this.#makeDirectories(spec)
+    this.#begun.set(spec.id, Supervised.begin(options))
+  }
+
+  async callOff(spec: Pick<WorkloadSpec, 'id' | 'runDir'>): Promise<void> {
+    const begun = this.#begun.get(spec.id)
+    if (!begun) return
+    this.#begun.delete(spec.id)
+    await begun.callOff()
+    await releaseFiles(spec, this.options.snapshots)
+  }
+
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
     const { snapshots } = this.options
-    const wall = await buildWall(spec)
     const supervisedOptions = await this.#supervisedOptions(spec)
+    if (!this.#begun.has(spec.id)) await this.begin(spec)
+    const begun = this.#begun.get(spec.id)!
+    this.#begun.delete(spec.id)
     try {
+      const wall = await buildWall(spec)
       // Both to their end, before anything is undone.
       const owners = await this.#owners(spec)
       const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec, owners), this.#writeFiles(spec, owners)])
@@ -109,10 +132,13 @@ export class ProcessDriver implements SandboxDriver {
       const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments, ...(owners ? { userns: owners.userns } : {}) })
       useCachedFilter(supervisedOptions.runtime, config)
       await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
-      const supervised = await Supervised.create(supervisedOptions)
+      const supervised = await begun.create()
       void keepFilter(supervisedOptions.runtime, spec.id, config)
+      // crun has a copy of its own, and this one lies in memory for nothing.
+      if (supervisedOptions.runtime.kind === 'crun') unlinkSync(join(spec.runDir, 'config.json'))
       return new ProcessSandbox(spec, supervised, await cgroupOf(supervisedOptions.cgroupPath), snapshots, this.#socketDirectory)
     } catch (error) {
+      await begun.callOff().catch((failure: unknown) => log.error('cannot call off a start', { id: spec.id, error: messageOf(failure) }))
       await releaseFiles(spec, snapshots).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     }
@@ -130,13 +156,16 @@ export class ProcessDriver implements SandboxDriver {
     const { snapshots } = this.options
     while (snapshots.unmount(spec.id)); // left by a daemon that died between two steps
     const snapshot = await snapshots.prepare(spec.id, spec.layers)
-    await snapshots.mount(snapshot, owners ? { owners } : {})
+    await snapshots.mount(snapshot, mountOptions(spec, owners))
     return snapshot
   }
 
+  async #makeDirectories(spec: WorkloadSpec): Promise<void> {
+    mkdirSync(spec.runDir, { recursive: true, mode: 0o700 })
+    if (spec.logPath !== '' && !existsSync(dirname(spec.logPath))) await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
+  }
+
   async #writeFiles(spec: WorkloadSpec, owners: MappedOwners | undefined): Promise<void> {
-    await mkdir(spec.runDir, { recursive: true, mode: 0o700 })
-    if (spec.logPath !== '') await mkdir(dirname(spec.logPath), { recursive: true, mode: 0o700 })
     const { hosts, hostname, resolvConf } = spec.files
     // Bind-mounted into the container: readable for every uid in there. The directory around them is not.
     await Promise.all(Object.entries({ hosts, hostname, 'resolv.conf': resolvConf }).map(async ([name, text]) => {
@@ -174,7 +203,7 @@ export class ProcessDriver implements SandboxDriver {
     const owners = await this.#owners(spec)
     if (users === 0) {
       while (snapshots.unmount(spec.id)); // left by a daemon that died
-      await snapshots.mount(snapshot, owners ? { owners } : {})
+      await snapshots.mount(snapshot, mountOptions(spec, owners))
     }
     this.#mounted.set(spec.id, (this.#mounted.get(spec.id) ?? 0) + 1)
     const job = filesOfStored(spec, snapshot, operation, owners)
@@ -191,6 +220,7 @@ export class ProcessDriver implements SandboxDriver {
   }
 
   async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+    await this.callOff(spec)
     await releaseFiles(spec, this.options.snapshots)
     await this.options.snapshots.remove(spec.id)
   }

@@ -4,7 +4,7 @@ export interface SnapshotStore {
   paths(id: string, layers: readonly string[]): MountedSnapshot
   /** Makes the directories; those that exist are kept. */
   prepare(id: string, layers: readonly string[]): Promise<MountedSnapshot>
-  mount(snapshot: MountedSnapshot, options?: { owners?: MappedOwners }): Promise<void>
+  mount(snapshot: MountedSnapshot, options?: { volatile?: boolean; owners?: MappedOwners }): Promise<void>
   /** False: it was not mounted. */
   unmount(id: string): boolean
   /** Unmounts, and deletes the writable layer. */

@@ -5,7 +5,8 @@ import { delimiter, dirname, join } from 'node:path'
 import { codeOf, HullError } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { runOk } from '../../base/run.js'
-import { disarm, NEVER_CALLED, neededWithout } from './disarm.js'
+import { disarm, neededWithout } from '../../oci/disarm.js'
+import { NEVER_CALLED } from './never-called.js'
 import { JAIL_PATHS } from './qemu.js'
 
 /** Where the parts of a VM lie on the host. */

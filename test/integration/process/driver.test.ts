@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -248,6 +248,27 @@ describe('a container', () => {
       await driver.removeState(spec)
       expect(fixture.leaks()).toEqual([])
     }
+  })
+})
+
+describe('a start', () => {
+  it('takes the filter that crun has made of the same profile before, and no other', async () => {
+    const filterOf = (sandbox: Sandbox) => readFileSync(join(fixture.directory, 'runtime/crun', sandbox.id, 'seccomp.bpf'))
+    const sandboxes = [await running(), await running()]
+    expect(filterOf(sandboxes[0]!).length).toBeGreaterThan(1000)
+    expect(filterOf(sandboxes[1]!)).toEqual(filterOf(sandboxes[0]!))
+    for (const sandbox of sandboxes) expect((await exec(sandbox, ['grep', '^Seccomp:', '/proc/self/status', '/proc/1/status'])).stdout).toBe('/proc/self/status:Seccomp:\t2\n/proc/1/status:Seccomp:\t2\n')
+    const other = await running({ capAdd: ['SYS_ADMIN'] })
+    expect(filterOf(other)).not.toEqual(filterOf(sandboxes[0]!))
+  })
+
+  it('leaves nothing when it is called off', async () => {
+    const spec = workload(fixture, ['true'])
+    await driver.begin(spec)
+    await driver.callOff(spec)
+    await driver.callOff(spec)
+    expect(existsSync(spec.runDir)).toBe(false)
+    await expect.poll(() => fixture.leaks()).toEqual([])
   })
 })
 

@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { Supervised, type SupervisedOptions } from '../../../src/oci/conmon.js'
@@ -30,6 +31,18 @@ async function create(args: string[], extra: Partial<SupervisedOptions> = {}): P
   const supervised = await Supervised.create(await prepare(args, extra))
   live.add(supervised)
   return supervised
+}
+
+/** crun stands at the gate: its libraries are loaded, ours among them, and it has read nothing. */
+function waiting(runDir: string): boolean {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.some((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`create\0--bundle\0${runDir}`) && readFileSync(`/proc/${pid}/maps`, 'utf8').includes('hull-gate.so') && /^0 /.test(readFileSync(`/proc/${pid}/syscall`, 'utf8'))
+    } catch {
+      return false // gone
+    }
+  })
 }
 
 describe('Supervised', () => {
@@ -141,6 +154,60 @@ describe('Supervised', () => {
     await running.start()
     await running.destroy()
     expect((await running.exited).code).toBe(137)
+  })
+
+  it('is begun before there is anything to run, and waits', async () => {
+    const options = await prepare(['sh', '-c', 'echo out; exit 7'])
+    const config = join(options.runDir, 'config.json')
+    const text = readFileSync(config, 'utf8')
+    unlinkSync(config)
+    const begun = Supervised.begin(options)
+    await expect.poll(() => waiting(options.runDir)).toBe(true)
+    writeFileSync(config, text)
+    const supervised = await begun.create()
+    live.add(supervised)
+    await begun.callOff() // too late: of no effect
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    expect((await supervised.exited).code).toBe(7)
+    expect(demultiplex(await output).stdout).toBe('out\n')
+  })
+
+  it.each(['at once', 'while it waits'])('leaves nothing of a start that is called off %s', async (when) => {
+    const options = await prepare(['true'])
+    const before = openDescriptors()
+    const begun = Supervised.begin(options)
+    if (when === 'while it waits') await expect.poll(() => waiting(options.runDir)).toBe(true)
+    await begun.callOff()
+    expect(readdirSync(options.runDir)).toEqual(['config.json'])
+    await expect.poll(() => fixture.leaks()).toEqual([])
+    await expect.poll(openDescriptors).toBeLessThanOrEqual(before)
+  })
+
+  it('ends when the daemon dies that has begun it, and the next one finds nothing to adopt', async () => {
+    const options = await prepare(['true'])
+    const script = `import { Supervised } from ${JSON.stringify(join(import.meta.dirname, '../../../src/oci/conmon.js'))}
+      import { Runtime } from ${JSON.stringify(join(import.meta.dirname, '../../../src/oci/runtime.js'))}
+      Supervised.begin({ ...${JSON.stringify(options)}, runtime: await Runtime.open('crun', ${JSON.stringify(fixture.runtimeRoot)}) })
+      setInterval(() => {}, 1000)`
+    const file = join(fixture.directory, 'begin.mts')
+    writeFileSync(file, script)
+    const daemon = spawn(process.execPath, ['--import', 'tsx', file], { stdio: 'inherit' })
+    await expect.poll(() => waiting(options.runDir), { timeout: 20_000 }).toBe(true)
+    daemon.kill('SIGKILL')
+    expect(await Supervised.adopt(options)).toBeUndefined()
+    await Supervised.removeLeftovers(options)
+    expect(readdirSync(options.runDir)).toEqual(['config.json'])
+    await expect.poll(() => fixture.leaks()).toEqual([])
+  })
+
+  it('leaves libraries that it never calls alone, and conmon too', async () => {
+    const supervised = await create(['sleep', '100'])
+    await supervised.start()
+    const maps = readFileSync(`/proc/${supervised.conmonPid}/maps`, 'utf8')
+    expect(maps).toContain('libglib-2.0.so.0')
+    expect(maps).not.toMatch(/libgcrypt|liblzma|r-xp .*libsystemd/)
+    await expect.poll(() => readFileSync(`/proc/${supervised.pid}/environ`, 'utf8').split('\0').filter(Boolean)).toEqual(['PATH=/bin', 'TERM=xterm', 'HOME=/'])
   })
 
   it('leaks no descriptor', async () => {

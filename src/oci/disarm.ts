@@ -1,16 +1,8 @@
 /*
- * Libraries that QEMU is linked with and that a machine of ours never calls: a disassembler, picture formats, RDMA, a user-mode network. They must be there, with all their names, or the dynamic loader gives up; they need
- * not work. A disarmed copy has its names and no executable byte, no relocation, no constructor, and needs no library itself: less to attack or to build an attack from, less to load, and 2 MB less of memory in each machine
- * (relocated tables are private pages). Whoever calls into one all the same dies of SIGSEGV. ELF: System V ABI, gABI 4.1, chapters 4 and 5; docs/decisions/0014-jail.md.
+ * Libraries that a program is linked with and that it never calls as we use it: QEMU's disassembler, picture formats, RDMA (src/sandbox/vm/never-called.ts); systemd's, of conmon and crun (libraries.ts). They must be there,
+ * with all their names, or the dynamic loader gives up; they need not work. A disarmed copy has its names and no executable byte, no relocation, no constructor, and needs no library itself: less to attack or to build an
+ * attack from, less to load, less memory in each process (relocated tables are private pages). Whoever calls into one all the same dies of SIGSEGV. ELF: System V ABI, gABI 4.1, chapters 4 and 5; docs/decisions/0014-jail.md.
  */
-
-/** By QEMU's version, since this was tried with that one: MAJOR.MINOR of 7.2 is Debian 12's. Of another version all libraries are left as they are. */
-export const NEVER_CALLED: Readonly<Record<string, readonly string[]>> = {
-  '7.2': [
-    'libaio.so.1', 'libbpf.so.1', 'libcapstone.so.4', 'libfdt.so.1', 'libfuse3.so.3', 'libgio-2.0.so.0', 'libibverbs.so.1', 'libjpeg.so.62', 'libnuma.so.1', 'libpixman-1.so.0', 'libpmem.so.1', 'libpng16.so.16',
-    'librdmacm.so.1', 'libsasl2.so.2', 'libslirp.so.0', 'libudev.so.1', 'libvdeplug.so.2', 'libzstd.so.1',
-  ],
-}
 
 const EHDR_SIZE = 64
 const PHDR_SIZE = 56

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { disarm, neededLibraries, neededWithout } from '../../../src/sandbox/vm/disarm.js'
+import { disarm, neededLibraries, neededWithout } from '../../../src/oci/disarm.js'
 
 let directory: string
 const at = (name: string) => join(directory, name)
