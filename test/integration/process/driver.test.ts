@@ -262,6 +262,12 @@ describe('a start', () => {
     expect(filterOf(other)).not.toEqual(filterOf(sandboxes[0]!))
   })
 
+  it('leaves nothing of the host’s below the mount point of a hybrid host’s cgroup v2', async () => {
+    await sh('true')
+    const below = `umount /sys/fs/cgroup/unified 2> /dev/null; ! test -e /sys/fs/cgroup/unified${fixture.cgroupParent}`
+    expect(() => execFileSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', below])).not.toThrow()
+  })
+
   it('leaves nothing when it is called off', async () => {
     const spec = workload(fixture, ['true'])
     await driver.begin(spec)
