@@ -49,6 +49,7 @@ interface Info {
   SecurityOptions?: string[] | null
   Runtimes?: Record<string, { path?: string }> | null
   RuncCommit?: { ID?: string }
+  Warnings?: string[] | null
 }
 interface ImageDetails { Id: string; RepoDigests?: string[] | null; Size: number; Architecture?: string; RootFS?: { Layers?: string[] | null } }
 
@@ -65,11 +66,11 @@ function waysOf(info: Info, wanted: readonly IsolationName[]): IsolationState[] 
   const remapped = (info.SecurityOptions ?? []).some((option) => option.includes('userns'))
   const vms = ['kvm', 'tcg'].includes(detail('VM accelerator'))
   const flags: Record<IsolationName, string[]> = {
-    process: ['--isolation=process', ...(remapped ? ['--userns=host'] : [])], 'process-userns': ['--isolation=process'], runsc: ['--isolation=process', '--runtime=runsc'],
+    process: ['--isolation=process', ...(remapped ? ['--userns=host'] : [])], 'process-userns': ['--isolation=process'], runsc: ['--isolation=process', '--runtime=runsc', ...(remapped ? ['--userns=host'] : [])],
     'vm-cold': ['--isolation=vm', '--annotation', `${START}=boot`], vm: ['--isolation=vm', '--annotation', `${START}=template`],
   }
   const missing: Partial<Record<IsolationName, string>> = {
-    ...(remapped ? {} : { 'process-userns': 'the daemon runs without --userns-remap' }), ...(info.Runtimes?.['runsc'] ? {} : { runsc: 'the daemon has no runtime runsc' }),
+    ...(remapped ? {} : { 'process-userns': 'the daemon runs without --userns-remap' }), ...(info.Runtimes?.['runsc'] ? {} : { runsc: (info.Warnings ?? []).find((warning) => warning.startsWith('runtime runsc ')) ?? 'the daemon has no runtime runsc' }),
     ...(vms ? {} : { vm: 'this host runs no VMs: see hull doctor', 'vm-cold': 'this host runs no VMs: see hull doctor' }),
   }
   return wanted.map((name) => {
@@ -178,7 +179,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
   return {
     schemaVersion: SCHEMA_VERSION, kind: 'hull-comparison', startedAt, seconds: (performance.now() - begun) / 1000, command: options.commandLine, host,
-    versions: { hull: info.ServerVersion ?? '', crun: info.RuncCommit?.ID ?? '', runsc: '', qemu: detail('Hypervisor').replace(/^QEMU /, ''), guestKernel: detail('Guest kernel'), kernel: release() },
+    versions: { hull: info.ServerVersion ?? '', crun: info.RuncCommit?.ID ?? '', runsc: detail('runsc version'), qemu: detail('Hypervisor').replace(/^QEMU /, ''), guestKernel: detail('Guest kernel'), kernel: release() },
     accelerator: accelerator === 'kvm' || accelerator === 'tcg' ? accelerator : '',
     image: { reference: image, id: details.Id, digests: details.RepoDigests ?? [], size: details.Size, layers: details.RootFS?.Layers?.length ?? 0, architecture: details.Architecture ?? '' },
     workload, isolations, sections,

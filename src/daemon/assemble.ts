@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { messageOf } from '../base/errors.js'
 import { run } from '../base/run.js'
 import { HullEngine } from '../engine/engine.js'
 import { EventBus } from '../engine/events.js'
@@ -37,11 +38,22 @@ async function versionOf(file: string, args = ['--version']): Promise<string> {
 /** The installed OCI runtimes that a user may name without a path. */
 async function installedRuntimes(): Promise<Record<string, { path: string; version: string }>> {
   const found: Record<string, { path: string; version: string }> = {}
-  for (const name of ['crun', 'runc', 'runsc']) {
+  for (const name of ['crun', 'runc']) {
     const program = await locateRuntime(name).catch(() => undefined)
     if (program) found[name] = { path: program.path, version: program.version }
   }
   return found
+}
+
+/** runsc, if it works here: it is tried, which takes a third of a second, so only when somebody asks. Not installed is no news; that it does not work is. */
+async function gvisorHere(): Promise<{ path: string; version: string } | { warning: string } | undefined> {
+  try {
+    const { path, version } = await locateRuntime('runsc')
+    return { path, version }
+  } catch (error) {
+    const warning = messageOf(error)
+    return warning.startsWith('unknown') ? undefined : { warning }
+  }
 }
 
 /** The network of a daemon with these flags. */
@@ -121,6 +133,7 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
       conmon: conmon.replace(/^conmon version /, ''),
       tini: tini.replace(/^tini version /, ''),
     },
+    gvisor: gvisorHere,
     runtimes: Object.fromEntries(Object.entries({ ...runtimes, [flags.defaultRuntime]: { path: defaultRuntime.path } }).map(([name, { path }]) => [name, { path }])),
     hostWarnings: facts.seccomp === 'no' ? ['The kernel has no seccomp: system calls of containers are not filtered.'] : [],
   })

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { badRequest, conflict, forbidden, HullError, messageOf, notFound } from '../base/errors.js'
+import { badRequest, conflict, forbidden, HullError, messageOf, notFound, notImplemented } from '../base/errors.js'
 import { log } from '../base/log.js'
 import type { Endpoint, NetworkManager, PortBinding } from '../network/types.js'
 import type { NetworkChange, SandboxAttachments } from '../sandbox/types.js'
@@ -149,6 +149,7 @@ export class Connections {
   #joined(record: ContainerRecord): Container {
     const target = this.parts.registry.get(record.hostConfig.NetworkMode.slice('container:'.length))
     if (!target.isUp || !target.sandbox) throw conflict(`cannot join network of a non running container: ${target.id}`)
+    if (target.sandbox.ownKernel) throw badRequest(`cannot join network of ${target.id}: it is inside a kernel of its own (gVisor)`)
     return target
   }
 
@@ -271,6 +272,7 @@ export class Connections {
     const { status } = container.record.state
     if (status === 'removing' || status === 'dead') throw conflict('container is marked for removal and cannot be connected or disconnected to the network')
     if (status === 'paused' && container.record.isolation === 'vm') throw conflict(`container ${container.id} is paused, unpause the container before its networks change`)
+    if (container.isUp && container.sandbox?.ownKernel) throw notImplemented('the networks of a container in gVisor cannot change while it runs: gVisor takes its interfaces when it starts')
   }
 
   async #plugIn(container: Container, attachment: NetworkAttachment): Promise<void> {

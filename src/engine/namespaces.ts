@@ -9,7 +9,7 @@ import type { ContainerRecord } from './store.js'
 const prefix = 'container:'
 const donorOf = (mode: string) => (mode.startsWith(prefix) ? mode.slice(prefix.length) : undefined)
 
-/** PidMode, IpcMode, UTSMode and CgroupnsMode as the sandbox takes them; undefined: all its own. */
+/** PidMode, IpcMode, UTSMode, CgroupnsMode and NetworkMode as the sandbox takes them; undefined: all its own. */
 export function namespaceChoice(host: HostConfig): NamespaceChoice | undefined {
   const choice: NamespaceChoice = {}
   if (host.PidMode === 'host') choice.pid = 'host'
@@ -18,6 +18,7 @@ export function namespaceChoice(host: HostConfig): NamespaceChoice | undefined {
   else if (donorOf(host.IpcMode) !== undefined) choice.ipc = 'joined'
   if (host.UTSMode === 'host') choice.uts = 'host'
   if (host.CgroupnsMode === 'host') choice.cgroup = 'host'
+  if (donorOf(host.NetworkMode) !== undefined) choice.network = 'joined'
   return Object.keys(choice).length > 0 ? choice : undefined
 }
 
@@ -75,6 +76,7 @@ export async function joinNamespaces(record: ContainerRecord, registry: Containe
     const notRunning = () => conflict(`cannot join ${what} of a non running container: ${reference}`)
     const { sandbox } = donor
     if (!donor.isUp || !sandbox) throw notRunning()
+    if (sandbox.ownKernel) throw badRequest(`cannot join ${what} of ${reference}: it has a kernel of its own (gVisor)`)
     const file = await open(`/proc/${sandbox.pid}/ns/${what.toLowerCase()}`).catch(() => {
       throw notRunning()
     })

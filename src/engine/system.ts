@@ -34,6 +34,8 @@ export interface SystemOptions {
   components: Record<string, string>
   /** Installed OCI runtimes by name. */
   runtimes: Record<string, { path: string }>
+  /** gVisor's runsc, where it works; why it does not where it is installed. Takes a moment the first time. */
+  gvisor: () => Promise<{ path: string; version: string } | { warning: string } | undefined>
   hostWarnings: string[]
   /** Beside loopback. */
   insecureRegistries: readonly string[]
@@ -62,12 +64,13 @@ export class System implements SystemEngine {
 
   async info(): Promise<EngineInfo> {
     const { options, parts } = this
-    const [os, processInfo, vmInfo, images, forwarding] = await Promise.all([
+    const [os, processInfo, vmInfo, images, forwarding, gvisor] = await Promise.all([
       osRelease(),
       parts.drivers.process.info(),
       parts.drivers.vm.info(),
       parts.images.list(),
       readIfExists('/proc/sys/net/ipv4/ip_forward'),
+      options.gvisor(),
     ])
     const count = (status: string) => parts.registry.all().filter((container) => container.record.state.status === status).length
     const all = parts.registry.all().length
@@ -95,7 +98,7 @@ export class System implements SystemEngine {
       architecture: architectures[arch()] ?? arch(),
       cpus: cpus().length,
       memory: totalmem(),
-      runtimes: options.runtimes,
+      runtimes: { ...options.runtimes, ...(gvisor && 'path' in gvisor ? { runsc: { path: gvisor.path } } : {}) },
       defaultRuntime: options.defaultRuntime,
       defaultIsolation: options.defaultIsolation,
       securityOptions: ['name=seccomp,profile=builtin', ...(options.idMap ? ['name=userns'] : []), 'name=cgroupns'],
@@ -111,9 +114,10 @@ export class System implements SystemEngine {
         ['Isolations', 'process, vm'],
         ['VM accelerator', vmInfo.accelerator || 'none'],
         ...Object.entries(processInfo.details),
+        ...(gvisor && 'version' in gvisor ? [['runsc version', gvisor.version] as [string, string]] : []),
         ...Object.entries(vmInfo.details),
       ],
-      warnings: [...options.hostWarnings, ...processInfo.warnings, ...vmInfo.warnings, ...parts.network.warnings()],
+      warnings: [...options.hostWarnings, ...(gvisor && 'warning' in gvisor ? [gvisor.warning] : []), ...processInfo.warnings, ...vmInfo.warnings, ...parts.network.warnings()],
     }
   }
 

@@ -87,6 +87,7 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
   const specFile = join(options.directory, `${name}.json`)
   const pidFile = join(options.directory, `${name}.pid`)
   const logFile = join(options.directory, `${name}.log`)
+  const insideFile = join(options.directory, `${name}.inside`)
   const socket = join(options.socketDirectory, name)
   const tty = spec.terminal && !options.detach
   const pipes: ChildPipe[] = []
@@ -101,11 +102,13 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
   let child: ChildProcess | undefined
   try {
     await writeFile(specFile, serialize(options.detach ? { ...spec, terminal: false } : spec), { mode: 0o600 })
-    const command = runtime.command()
+    const gvisor = runtime.kind === 'runsc'
+    const command = tty && gvisor ? runtime.commandWithTerminal(socket) : runtime.command()
     // The runtime's words go to a file: stderr is the command's, which may be a terminal that we do not read yet, or nowhere.
     const args = [...command.args, '--log', logFile, '--log-format', 'json', 'exec', '--process', specFile, '--pid-file', pidFile]
+    if (gvisor) args.push('--internal-pid-file', insideFile)
     if (tty) {
-      args.push('--console-socket', socket)
+      if (!gvisor) args.push('--console-socket', socket)
       terminalPromise = receiveTerminal(socket, { timeoutMs: START_TIMEOUT, signal: abort.signal })
       terminalPromise.catch(() => {}) // awaited below, or aborted
     }
@@ -138,7 +141,11 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
     const terminal = await terminalPromise
     stderr?.stream.off('data', hold)
     const stdio = connect(terminal, stdin, stdout, stderr, early)
-    return handle(child, exit, (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER }, stdio)
+    if (gvisor && spec.consoleSize) terminal?.resize(spec.consoleSize.height, spec.consoleSize.width)
+    // Written before the other one. The pid on the host is runsc's own, which passes nothing on.
+    const inside = gvisor ? Number(await readFile(insideFile, 'utf8')) : undefined
+    const signalInside = inside === undefined ? undefined : (signal: number) => runtime.killInside(options.id, inside, signal)
+    return handle(child, exit, (await identify(pid)) ?? { pid, startTime: Number.MAX_SAFE_INTEGER }, stdio, signalInside)
   } catch (error) {
     abort.abort(error)
     void terminalPromise?.then((terminal) => terminal.close()).catch(() => {})
@@ -149,7 +156,7 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
     if (child && child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
     throw error
   } finally {
-    await Promise.all([specFile, pidFile, logFile].map((file) => rm(file, { force: true })))
+    await Promise.all([specFile, pidFile, logFile, insideFile].map((file) => rm(file, { force: true })))
   }
 }
 
@@ -177,7 +184,7 @@ function connect(terminal: Terminal | undefined, stdin: ChildPipe | undefined, s
   return { duplex: new ExecDuplex([{ stream: stdout!.stream, channel: 1 }, { stream: stderr.stream, channel: 2 }], stdin?.stream, early), terminal: undefined }
 }
 
-function handle(child: ChildProcess, exit: Promise<number>, identity: ProcessIdentity, { duplex, terminal }: Stdio): ExecHandle {
+function handle(child: ChildProcess, exit: Promise<number>, identity: ProcessIdentity, { duplex, terminal }: Stdio, signalInside?: (signal: number) => Promise<void>): ExecHandle {
   const exited = exit.then(async (code) => {
     duplex.processEnded()
     await duplex.drained
@@ -192,6 +199,7 @@ function handle(child: ChildProcess, exit: Promise<number>, identity: ProcessIde
       if (child.exitCode === null) terminal?.resize(rows, columns)
     },
     signal: async (signal) => {
+      if (signalInside) return child.exitCode === null && child.signalCode === null ? signalInside(signal) : undefined
       // What a shell has started is not to outlive it.
       if (signal === SIGKILL) await killGroupOf(identity)
       signalProcess(identity, signal)

@@ -60,6 +60,12 @@ export function createError(kind: RuntimeKind, name: string, stderr: string, att
   return new HullError(statusOf(message), message)
 }
 
+/** A `start` that failed after `create` went well: of gVisor, which looks for the command only then. */
+export function startError(stderr: string): HullError {
+  const message = `OCI runtime start failed: ${lowerErrno(lastWords(stderr)) || 'no message'}: unknown`
+  return new HullError(statusOf(message), message)
+}
+
 /** A failed `exec`: Docker's words, and the exit code that `docker exec` ends with. */
 export function execError(kind: RuntimeKind, stderr: string, attempt: Attempt): { error: HullError; exitCode: 126 | 127 } {
   const text = lastWords(stderr)

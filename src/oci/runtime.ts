@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, openSync, rmSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readdirSync, rmSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { access, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +9,8 @@ import { removeCgroup } from './cgroups.js'
 import { CONMON_NEVER_CALLS, CRUN_NEVER_CALLS, lightEnvironment } from './libraries.js'
 import { locateConmon } from './locate-conmon.js'
 import { judge, type Verdict } from './runtime-floor.js'
+import { startError } from './runtime-errors.js'
+import { whyRunscFails } from './runsc.js'
 
 /** Which program it is, whatever it is called: known from what `--version` prints. */
 export type RuntimeKind = 'crun' | 'runc' | 'runsc' | 'other'
@@ -25,6 +27,7 @@ export interface RuntimeProgram {
 }
 
 const WRAPPER = fileURLToPath(new URL('../../build/crun-wrap', import.meta.url))
+const RUNSC_WRAPPER = fileURLToPath(new URL('../../build/runsc-wrap', import.meta.url))
 const GATE = fileURLToPath(new URL('../../build/hull-gate.so', import.meta.url))
 const known = new Map<string, { mtimeMs: number; program: RuntimeProgram }>()
 /** Where a name was found: looked for again when it is not there any more. */
@@ -50,7 +53,7 @@ async function find(name: string): Promise<string | undefined> {
 
 /**
  * Finds a runtime by name on PATH or by absolute path ('' is crun) and asks its version, once for each file.
- * 400 in Docker's words when there is none, or when it is too old to be a wall (see runtime-floor.ts).
+ * 400 in Docker's words when there is none, or when it is too old to be a wall (see runtime-floor.ts). gVisor is tried as well: not every host lets it work.
  */
 export async function locateRuntime(name: string): Promise<RuntimeProgram> {
   const wanted = name === '' ? 'crun' : name
@@ -58,14 +61,14 @@ export async function locateRuntime(name: string): Promise<RuntimeProgram> {
   const there = place === undefined ? undefined : statSync(place, { throwIfNoEntry: false })
   if (place !== undefined && there) {
     const cached = known.get(place)
-    if (cached?.mtimeMs === there.mtimeMs) return { ...cached.program, name: wanted }
+    if (cached?.mtimeMs === there.mtimeMs) return working(cached.program, wanted, there.mtimeMs)
   }
   const path = await find(wanted)
   if (path === undefined) throw badRequest(`unknown or invalid runtime name: ${wanted}`)
   places.set(wanted, path)
   const { mtimeMs } = await stat(path)
   const cached = known.get(path)
-  if (cached?.mtimeMs === mtimeMs) return { ...cached.program, name: wanted }
+  if (cached?.mtimeMs === mtimeMs) return working(cached.program, wanted, mtimeMs)
   const said = await run(path, ['--version'], { timeoutMs: 10_000 }).catch(() => undefined)
   const text = said?.code === 0 ? said.stdout : ''
   const match = /^(crun|runc|runsc)(?:\.\w+)? version (?:release-)?(\S+)/m.exec(text)
@@ -74,7 +77,13 @@ export async function locateRuntime(name: string): Promise<RuntimeProgram> {
   const program: RuntimeProgram = { name: wanted, path, kind, version, verdict: judge(kind, version, text) }
   if (program.verdict.refuse) throw badRequest(`runtime ${wanted} is not safe to use: ${program.verdict.refuse}`)
   known.set(path, { mtimeMs, program })
-  return program
+  return working(program, wanted, mtimeMs)
+}
+
+async function working(program: RuntimeProgram, name: string, mtimeMs: number): Promise<RuntimeProgram> {
+  const reason = program.kind === 'runsc' ? await whyRunscFails(program.path, mtimeMs) : undefined
+  if (reason !== undefined) throw badRequest(`runtime ${name} does not work on this host: ${reason}`)
+  return { ...program, name }
 }
 
 /** A runtime with the directory where it keeps the state of one daemon's containers. */
@@ -87,15 +96,17 @@ export class Runtime {
     private readonly sealed: string | undefined,
     /** What conmon and the program are to find in their environment ({@link lightEnvironment}). */
     readonly environment: Readonly<Record<string, string>>,
+    private readonly flags: readonly string[],
   ) {}
 
-  /** {@link locateRuntime}, bound to a state directory. */
-  static async open(name: string, root: string): Promise<Runtime> {
+  /** {@link locateRuntime}, bound to a state directory. `flags` are given before each subcommand. */
+  static async open(name: string, root: string, flags: readonly string[] = []): Promise<Runtime> {
     const program = await locateRuntime(name)
-    if (program.kind !== 'crun') return new Runtime(program, root, undefined, {})
+    if (program.kind === 'runsc' && !existsSync(RUNSC_WRAPPER)) throw internal(`${RUNSC_WRAPPER} is missing: run make build`)
+    if (program.kind !== 'crun') return new Runtime(program, root, undefined, {}, flags)
     if (!existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing: run make build`)
     const environment = await lightEnvironment(join(root, '.libraries'), [{ path: locateConmon(), never: CONMON_NEVER_CALLS }, { path: program.path, never: CRUN_NEVER_CALLS }])
-    return new Runtime(program, root, await sealedProgram(program.path), environment)
+    return new Runtime(program, root, await sealedProgram(program.path), environment, flags)
   }
 
   /** The library that makes it wait when it is started ahead of what it works on; undefined: it cannot wait (LD_PRELOAD has no word for some names, and only a program that has a loader heeds it). */
@@ -114,9 +125,15 @@ export class Runtime {
 
   /** Program and arguments before the subcommand. */
   command(): { file: string; args: string[] } {
-    const args = ['--root', this.root]
+    const args = ['--root', this.root, ...this.flags]
     if (this.kind === 'crun') args.push('--cgroup-manager=cgroupfs')
     return this.sealed === undefined ? { file: this.program.path, args } : { file: WRAPPER, args: [this.sealed, this.program.path, ...args] }
+  }
+
+  /** As {@link command}, for `exec` with a terminal of runsc's: see runsc-wrap.c. The listener at `socket` gets the terminal. */
+  commandWithTerminal(socket: string): { file: string; args: string[] } {
+    const { file, args } = this.command()
+    return { file: RUNSC_WRAPPER, args: ['-t', socket, file, file, ...args] }
   }
 
   async #call(...args: string[]): Promise<string> {
@@ -146,6 +163,13 @@ export class Runtime {
         if (codeOf(error) !== 'ENOENT') throw error
       }
     }
+    if (this.kind === 'runsc') {
+      // Only now it looks for the command, and at its network: see runsc-wrap.c.
+      const { file, args } = this.command()
+      const said = await run(RUNSC_WRAPPER, ['-n', file, file, ...args, 'start', id], { timeoutMs: 60_000 })
+      if (said.code !== 0) throw startError(said.stderr || said.stdout)
+      return
+    }
     await this.#call('start', id)
   }
 
@@ -161,6 +185,16 @@ export class Runtime {
 
   async kill(id: string, signal: number): Promise<void> {
     await this.#call('kill', id, String(signal))
+  }
+
+  /** runsc: a signal to one process, by its pid inside. */
+  async killInside(id: string, pid: number, signal: number): Promise<void> {
+    await this.#call('kill', '--pid', String(pid), id, String(signal))
+  }
+
+  /** runsc: a table of the processes inside, as `ps -ef` has it. */
+  async ps(id: string): Promise<string> {
+    return this.#call('ps', id)
   }
 
   async pause(id: string): Promise<void> {
@@ -191,7 +225,9 @@ export class Runtime {
     if (this.kind !== 'crun') {
       const command = this.command()
       const said = await run(command.file, [...command.args, 'delete', '--force', id], { timeoutMs: 60_000 })
-      if (said.code !== 0 && existsSync(join(this.root, id))) throw internal(`${this.name} delete: ${(said.stderr || said.stdout).trim().slice(-1000)}`)
+      // A directory of this name, or runsc's files: ID_sandbox:ID.state.
+      const kept = existsSync(this.root) && readdirSync(this.root).some((name) => name.startsWith(id) && !name.endsWith('.lock'))
+      if (said.code !== 0 && kept) throw internal(`${this.name} delete: ${(said.stderr || said.stdout).trim().slice(-1000)}`)
     }
     rmSync(join(this.root, id), { recursive: true, force: true }) // a few files in /run
     await removeCgroup(cgroupPath)

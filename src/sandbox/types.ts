@@ -64,6 +64,7 @@ export interface NamespaceChoice {
   ipc?: 'host' | 'none' | 'shareable' | 'joined'
   uts?: 'host'
   cgroup?: 'host'
+  network?: 'joined'
 }
 
 /** `--device` */
@@ -246,6 +247,8 @@ export interface Sandbox {
   readonly isolation: Isolation
   /** Host pid of the container's init (process) or of the VM's supervisor in its jail (vm). */
   readonly pid: number
+  /** A container whose processes, network and other namespaces are inside a kernel of its own, of which the host has only the outside: nobody can join them. */
+  readonly ownKernel?: boolean
   /** Starts the workload. Rejects with HullError 400 in Docker's words when the command cannot be run
    *  ('… executable file not found in $PATH …', '… permission denied …'): the docker CLI makes 127 and 126 of them. */
   start(): Promise<void>

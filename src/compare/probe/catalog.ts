@@ -13,8 +13,8 @@ export interface Probe {
   figures: readonly [FigureHead, ...FigureHead[]]
   /** Where the tool runs: in the instance, or on the host against a server in the instance. */
   side: 'instance' | 'client'
-  /** `cpu`: a processor that it may use; `address`: where the server is. */
-  words: (at: { cpu: number; address: string }) => string[]
+  /** `cpu`: a processor that it may use; `address`: where the server is; `slow`: a system call takes some 200 µs (gVisor by ptrace), so that fewer of them are a second. */
+  words: (at: { cpu: number; address: string; slow: boolean }) => string[]
   parse: (stdout: string) => Record<string, number>
 }
 
@@ -54,12 +54,12 @@ export const PROBES: readonly Probe[] = [
     parse: (text) => ({ 'memory-bandwidth': sysbenchMemory(text) }), figures: [{ id: 'memory-bandwidth', title: 'memory written (sysbench)', unit: 'MB/s', better: 'more' }],
   },
   {
-    name: 'system calls', seconds: 0.5, side: 'instance', words: () => ['perf', 'bench', 'syscall', 'basic', '--loop', '1000000'], parse: (text) => ({ syscall: perfBench(text) }),
+    name: 'system calls', seconds: 0.5, side: 'instance', words: ({ slow }) => ['perf', 'bench', 'syscall', 'basic', '--loop', slow ? '3000' : '1000000'], parse: (text) => ({ syscall: perfBench(text) }),
     figures: [{ id: 'syscall', title: 'system calls, getppid (perf bench)', unit: 'ops/s', better: 'more' }],
   },
   {
     // On one processor: between two, it is a question of which two.
-    name: 'context switches', seconds: 0.5, side: 'instance', words: ({ cpu }) => ['taskset', '--cpu-list', String(cpu), 'perf', 'bench', 'sched', 'pipe', '--loop', '20000'],
+    name: 'context switches', seconds: 0.5, side: 'instance', words: ({ cpu, slow }) => ['taskset', '--cpu-list', String(cpu), 'perf', 'bench', 'sched', 'pipe', '--loop', slow ? '500' : '20000'],
     parse: (text) => ({ 'context-switch': perfBench(text) }), figures: [{ id: 'context-switch', title: 'switches to another process and back (perf bench)', unit: 'ops/s', better: 'more' }],
   },
   {

@@ -35,7 +35,7 @@ export async function openInstance(context: CompareContext, way: Way, image: str
     await client.call('POST', `/containers/${id}/start`, { signal })
     for (const server of Object.values(SERVERS)) await executeDetached(client, signal, id, server)
     const { NetworkSettings } = await client.json<{ NetworkSettings: { Networks?: Record<string, { IPAddress?: string }> } }>('GET', `/containers/${id}/json`, { signal })
-    const at = { cpu: way.name === 'vm' || way.name === 'vm-cold' ? 0 : await firstProcessor(), address: Object.values(NetworkSettings.Networks ?? {})[0]?.IPAddress ?? '' }
+    const at = { cpu: way.name === 'vm' || way.name === 'vm-cold' ? 0 : await firstProcessor(), address: Object.values(NetworkSettings.Networks ?? {})[0]?.IPAddress ?? '', slow: way.name === 'runsc' }
     return {
       subject: way.name, title: way.title,
       run: (probe) => {
@@ -60,7 +60,7 @@ export async function openInstance(context: CompareContext, way: Way, image: str
 
 /** The bare host as a place: its servers are on a loopback of their own. */
 export async function hostPlace(host: BareHost, image: string): Promise<Place> {
-  const at = { cpu: await firstProcessor(), address: '127.0.0.1' }
+  const at = { cpu: await firstProcessor(), address: '127.0.0.1', slow: false }
   for (const server of Object.values(SERVERS)) host.serve(server)
   return {
     subject: 'host', title: 'bare host',

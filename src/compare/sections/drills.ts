@@ -53,7 +53,7 @@ class Pair {
 async function drillIn(way: Way, privileged: boolean, drill: DrillDefinition, stage: Stage, pair: Pair): Promise<Judgement> {
   const absent = drill.planted === undefined ? '' : stage.missing[drill.planted]
   if (absent !== '') return { outcome: 'missing', detail: absent }
-  if (drill.judged === 'machine' && !isVm(way)) return { outcome: 'missing', detail: 'never tried on the host\'s own kernel: it would be the end of the host' }
+  if (drill.judged === 'machine' && !isVm(way)) return { outcome: 'missing', detail: way.name === 'runsc' ? 'never tried: were gVisor to pass it on, it would be the end of the host' : 'never tried on the host\'s own kernel: it would be the end of the host' }
   const container = await pair.get(privileged)
   const words = wordsOf(drill, stage)
   if (drill.judged === 'machine') {

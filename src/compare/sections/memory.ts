@@ -35,16 +35,21 @@ const rest = () => new Promise((resolve) => setTimeout(resolve, REST))
 const shareOf = ({ deadline, ways }: CompareContext, index: number) => performance.now() + Math.max(0, deadline - performance.now()) / (ways.length - index)
 
 /** Where the memory of these instances is, of one. */
-async function partsOf(context: CompareContext, ids: readonly string[]): Promise<MemoryParts | Missing> {
+async function partsOf(context: CompareContext, way: Way, ids: readonly string[]): Promise<MemoryParts | Missing> {
   const all = await processes()
   const sum = { workload: 0, guestKernel: 0, vmm: 0, supervisor: 0 }
   for (const id of ids) {
     const family = familyOf(id, all)
     if (family.length === 0) return { missing: 'the processes of an instance cannot be seen from here' }
-    for (const { pid, name } of family) {
+    for (const { pid, name, commandLine } of family) {
       const pss = await pssOf(pid)
       if (pss === undefined) return { missing: 'its memory may be read by root only' }
-      if (name === 'conmon' || name === 'hull-vmm') sum.supervisor += pss
+      if (name === 'conmon' || name === 'hull-vmm' || commandLine.startsWith('runsc-gofer')) sum.supervisor += pss
+      else if (way.name === 'runsc') {
+        const workload = await gvisorMemory(pid)
+        sum.workload += workload
+        sum.vmm += pss - workload
+      }
       else if (!name.startsWith('qemu')) sum.workload += pss
       else {
         const stats = await context.client.json<{ memory_stats?: { usage?: number; stats?: Record<string, number> } }>('GET', `/containers/${id}/stats`, { query: { stream: 0, 'one-shot': true }, signal: context.signal })
@@ -60,18 +65,29 @@ async function partsOf(context: CompareContext, ids: readonly string[]): Promise
   return { workload: each(sum.workload), guestKernel: each(sum.guestKernel), vmm: each(sum.vmm), supervisor: each(sum.supervisor) }
 }
 
+/** Mappings of a process (proc_pid_smaps(5)): the line that names one, and its bytes. None where we may not look. */
+async function mappingsOf(pid: number): Promise<{ head: string; size: number; pss: number }[]> {
+  const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => '')
+  return text.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).map((part) => {
+    const bytes = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(part)?.[1] ?? 0) * 1024
+    return { head: part.split('\n', 1)[0] ?? '', size: bytes('Size'), pss: bytes('Pss') }
+  })
+}
+
 /** PSS of a QEMU's guest RAM: its one mapping of a memory file, or the largest anonymous one; bytes. */
 async function guestMemory(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => '')
   let file = 0
   let largest = { size: 0, pss: 0 }
-  for (const part of text.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
-    const number = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(part)?.[1] ?? 0) * 1024
-    const [head = ''] = part.split('\n', 1)
-    if (/\/memfd:|\/dev\/shm\//.test(head)) file += number('Pss')
-    else if (/^\S+ rw-p \S+ 00:00 0\s*$/.test(head) && number('Size') > largest.size) largest = { size: number('Size'), pss: number('Pss') }
+  for (const { head, size, pss } of await mappingsOf(pid)) {
+    if (/\/memfd:|\/dev\/shm\//.test(head)) file += pss
+    else if (/^\S+ rw-p \S+ 00:00 0\s*$/.test(head) && size > largest.size) largest = { size, pss }
   }
   return file > 0 ? file : largest.pss
+}
+
+/** PSS of what a process of gVisor's maps for the workload: the sentry's memory file, which is all that the workload has but for its files, and these, below /root in the sentry's own root; bytes. */
+async function gvisorMemory(pid: number): Promise<number> {
+  return (await mappingsOf(pid)).filter(({ head }) => / \/(memfd:runsc-memory|root\/)/.test(head)).reduce((sum, { pss }) => sum + pss, 0)
 }
 
 export async function memorySection(context: CompareContext): Promise<MemorySection> {
@@ -99,7 +115,7 @@ export async function memorySection(context: CompareContext): Promise<MemorySect
       const rows = available.slice(1).map((value, index) => available[index]! - value)
       const each = -slope(available)
       slopes[way.name] = each > 0 && agree(rows) ? { ...measured(rows, `${context.commandOf(way, '-d')}; free -b`), median: each } : { missing: NOISE }
-      parts[way.name] = await partsOf(context, ids.slice(1))
+      parts[way.name] = await partsOf(context, way, ids.slice(1))
       kept[way.name] = await freedOf(context, way, ids.slice(1, 1 + LEAST))
     } catch (error) {
       context.signal.throwIfAborted()
@@ -156,7 +172,7 @@ async function curve(context: CompareContext, way: Way): Promise<DensityCurve | 
     const running = await context.client.json<{ Id: string }[]>('GET', '/containers/json')
     steps.at(-1)!.available = await memAvailable()
     // Less than its own pages one more cannot cost: what little ones take, MemAvailable does not show.
-    const parts = await partsOf(context, ids)
+    const parts = await partsOf(context, way, ids)
     const pss = isMissing(parts) ? 0 : parts.workload + parts.guestKernel + parts.vmm + parts.supervisor
     const bytesEach = Math.max(pss, -slope([first, ...steps.map(({ available }) => available)]))
     if (bytesEach <= 0) return { missing: NOISE }

@@ -21,7 +21,7 @@ const lastWords = (stdout: string, stderr: string) => (errorIn(stdout) ?? (stder
 /** One row. Rejects with a sentence. */
 async function measure(place: Place, probe: Probe): Promise<Record<string, number>> {
   const { code, stdout, stderr } = await place.run(probe)
-  const [tool = ''] = probe.words({ cpu: 0, address: '' })
+  const [tool = ''] = probe.words({ cpu: 0, address: '', slow: false })
   if (code === 127) throw new Error(`the probe image has no ${tool}`)
   if (code !== 0 || errorIn(stdout) !== undefined) throw new Failed(`${tool} ended with ${code}: ${lastWords(stdout, stderr)}`)
   return probe.parse(stdout)
@@ -101,6 +101,7 @@ export async function performanceSection(context: CompareContext): Promise<Figur
     notes: [
       `By the tools in the image ${image}, one thread each; the host runs the same binaries, as nobody, in no cgroup, namespace or filter of an instance's.`,
       'Disk: a file of 64 MiB with direct I/O, one request at a time (fsync: through the page cache). A container\'s is in its writable layer, the host\'s in the same file system; before a VM\'s lies the page cache of the host, which is why it may read faster than the host.',
+      ...(ways.some(({ name }) => name === 'runsc') ? ['gVisor keeps files in memory of its own and hands direct I/O and fsync on as it sees fit: its disk figures are largely of that memory.'] : []),
       'Network: from the instance over the bridge to the host; the bare host\'s is its loopback.',
       ...(ways.length < context.ways.length ? ['A VM that boots is, when it runs, the machine that comes from a template: it is measured once.'] : []),
     ],

@@ -12,28 +12,30 @@ import type { SurfaceFacts, SurfaceSection } from '../types.js'
 /** What says the same by hand: in a container what was tried, in a VM that and what the filters of its hypervisor leave. */
 function commandOf(context: CompareContext, way: Way): string {
   const container = [...way.flags, '-v', `${program}:/hull-surface:ro`, '--entrypoint', '/hull-surface', context.image].map(shellWord).join(' ')
+  if (way.name === 'runsc') return `id=$(docker run -di ${container}); sleep 1; docker logs $id; ${shellWord(program)} filter $(docker inspect -f '{{.State.Pid}}' $id); docker rm -f $id`
   if (!isVm(way)) return `docker run --rm ${container}`
   return `id=$(docker run -di ${container}); sleep 1; docker logs $id; ${shellWord(program)} filter $(pgrep -P $(docker inspect -f '{{.State.Pid}}' $id)); docker rm -f $id`
 }
 
 /** The surface of one way. `note` gets what a reader must know. */
 export async function surfaceOf(context: CompareContext, way: Way, boot: string, note: (text: string) => void): Promise<SurfaceFacts> {
-  const vm = isVm(way)
+  const between = isVm(way) ? 'vmm' : way.name === 'runsc' ? 'sentry' : 'nothing'
   const { seen, outside } = await lookInside(context, way, async (id, place, work): Promise<{ host: SeenOutside | undefined; calls: number | string; functions: number | string }> => {
-    const host = await lookOutside(id, vm, place)
-    const calls = vm && host ? await callsByFilter(host.pid) : 'the processes of containers cannot be seen from here'
+    const host = await lookOutside(id, between, place)
+    const calls = between !== 'nothing' && host ? await callsByFilter(host.pid) : 'the processes of containers cannot be seen from here'
     return { host, calls, functions: await functionsDuring(id, work, context.signal) }
   })
   const { host, calls, functions } = outside
   const within = seen.calls < 0 ? null : seen.calls
   if (within === null) note(`${way.title}: system calls cannot be tried: ${seen.why}`)
-  const sharedKernel = boot === '' || seen.boot === '' ? null : boot === seen.boot
-  if (vm && typeof calls === 'string') note(`${way.title}: the system calls of the hypervisor are not known: ${calls}`)
+  // gVisor has no boot id to show.
+  const sharedKernel = between === 'sentry' ? false : boot === '' || seen.boot === '' ? null : boot === seen.boot
+  if (between !== 'nothing' && typeof calls === 'string') note(`${way.title}: the system calls of the ${between === 'vmm' ? 'hypervisor' : 'sentry'} are not known: ${calls}`)
   if (!host) note(`${way.title}: its processes cannot be seen from here, so what the host sees is not known`)
   // What is tried in gVisor is answered by gVisor.
-  const hostSyscalls = vm ? (typeof calls === 'number' ? calls : null) : sharedKernel ? within : null
+  const hostSyscalls = between !== 'nothing' ? (typeof calls === 'number' ? calls : null) : sharedKernel ? within : null
   return {
-    sharedKernel, kernel: seen.kernel, hostSyscalls, hostSyscallsBy: hostSyscalls === null ? null : vm ? 'filter' : 'prober', workloadSyscalls: within,
+    sharedKernel, kernel: seen.kernel, hostSyscalls, hostSyscallsBy: hostSyscalls === null ? null : between === 'nothing' ? 'prober' : 'filter', workloadSyscalls: within,
     ...(typeof functions === 'number' ? { kernelFunctions: functions, kernelFunctionsCommand: functionsCommand(context, way) } : { kernelFunctions: null, kernelFunctionsMissing: functions }),
     capabilities: capabilityNames(BigInt(`0x${seen.capabilities}`)), devices: seen.devices, sharedNamespaces: host?.sharedNamespaces ?? [], hostUid: host?.uid ?? null, seccomp: host?.seccomp ?? null,
     command: commandOf(context, way),
@@ -45,8 +47,8 @@ export async function surfaceSection(context: CompareContext): Promise<SurfaceSe
   const begun = performance.now()
   const facts: SurfaceSection['facts'] = {}
   const notes = [
-    'System calls of a container are tried from within, one by one, and none is made; those of a VM are what its hypervisor may make, by the filters that it has in the kernel. A call counts when it passes with some arguments.',
-    'Capabilities and devices are those inside: a VM\'s are its own kernel\'s. User, namespaces and seccomp are those of the process on the host: the workload, or its hypervisor.',
+    'System calls of a container are tried from within, one by one, and none is made; those of a VM are what its hypervisor may make, those of gVisor what its sentry may, by the filters that they have in the kernel. A call counts when it passes with some arguments.',
+    'Capabilities and devices are those inside: a VM\'s and gVisor\'s are their own kernel\'s. User, namespaces and seccomp are those of the process on the host: the workload, its hypervisor, or its sentry.',
     'Functions of the host\'s kernel: those that run for the instance while it does the same ordinary workload (files, memory, processes, sockets, a packet to its gateway) in each isolation; interrupts, and what the kernel\'s own threads do later, are left out.',
   ]
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')).trim()

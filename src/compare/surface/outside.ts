@@ -22,14 +22,18 @@ const field = (status: string, name: string): number | null => {
   return match ? Number(match[1]) : null
 }
 
-/** What is to be attacked from within: a container's first process, a VM's QEMU. Undefined: the host's processes cannot be seen from here. */
-async function pidOf(id: string, vm: boolean, place: string): Promise<number | undefined> {
-  return familyOf(id, await processes()).find(({ name, commandLine }) => (vm ? name.startsWith('qemu') : commandLine.startsWith(`/${place}/`)))?.pid
+/** What stands between a workload and the host's kernel: nothing, QEMU, or gVisor's sentry. */
+export type Between = 'nothing' | 'vmm' | 'sentry'
+
+/** What is to be attacked from within: a container's first process, a VM's QEMU, gVisor's sentry. Undefined: the host's processes cannot be seen from here. */
+async function pidOf(id: string, between: Between, place: string): Promise<number | undefined> {
+  const begins = { nothing: `/${place}/`, sentry: 'runsc-sandbox' }
+  return familyOf(id, await processes()).find(({ name, commandLine }) => (between === 'vmm' ? name.startsWith('qemu') : commandLine.startsWith(begins[between])))?.pid
 }
 
 /** A workload as the host sees it; `place`: what its program's path begins with. */
-export async function lookOutside(id: string, vm: boolean, place: string): Promise<SeenOutside | undefined> {
-  const pid = await pidOf(id, vm, place)
+export async function lookOutside(id: string, between: Between, place: string): Promise<SeenOutside | undefined> {
+  const pid = await pidOf(id, between, place)
   if (pid === undefined) return undefined
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
   const shared = await Promise.all(NAMESPACES.map(async (kind) => {

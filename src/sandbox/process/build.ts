@@ -40,6 +40,10 @@ function ownPowers(): OwnPowers {
   return own
 }
 
+/** What a workload's root may do, as far as this daemon can give it; with CAP_. */
+export const capabilitiesOf = (spec: Pick<WorkloadSpec, 'privileged' | 'capAdd' | 'capDrop'>): string[] =>
+  effectiveCapabilities({ privileged: spec.privileged, add: spec.capAdd, drop: spec.capDrop }, ownPowers().capabilities).capabilities
+
 /** The parts of a workload's wall that do not depend on its files: decided, checked, with warnings. */
 export interface Wall {
   capabilities: string[]
@@ -158,13 +162,13 @@ export async function buildConfig(
   })
 }
 
-/** An exec session's process: the container's wall, and all capabilities when it is privileged. */
-export async function buildExecProcess(spec: WorkloadSpec, process: ProcessSpec, rootfs: string): Promise<OciProcess> {
+/** An exec session's process: the container's wall, and all capabilities when it is privileged, of those that its kernel `knows`. */
+export async function buildExecProcess(spec: WorkloadSpec, process: ProcessSpec, rootfs: string, knows = (names: string[]) => names): Promise<OciProcess> {
   const powers = ownPowers()
   const { capabilities } = effectiveCapabilities({ privileged: spec.privileged || process.privileged, add: spec.capAdd, drop: spec.capDrop }, powers.capabilities)
   return buildProcess({
     args: process.args, env: process.env, cwd: process.cwd, user: await resolveUserIn(rootfs, process.user, process.groupAdd), tty: process.tty,
     ...(process.consoleSize ? { consoleSize: process.consoleSize } : {}),
-    capabilities, noNewPrivileges: spec.noNewPrivileges, ulimits: capUlimits(spec.resources.ulimits, powers.rlimits).ulimits,
+    capabilities: knows(capabilities), noNewPrivileges: spec.noNewPrivileges, ulimits: capUlimits(spec.resources.ulimits, powers.rlimits).ulimits,
   })
 }

@@ -11,12 +11,14 @@ import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { Supervised, type Begun, type SupervisedOptions } from '../../oci/conmon.js'
 import { locateConmon } from '../../oci/locate-conmon.js'
 import { locateRuntime, Runtime } from '../../oci/runtime.js'
+import { knownToGvisor, runscFlags } from '../../oci/runsc.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
 import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
-import { buildConfig, buildWall, sharedShm } from './build.js'
+import { buildConfig, buildWall, capabilitiesOf, sharedShm } from './build.js'
 import { filesOfStored } from './files.js'
+import { checkForGvisor } from './gvisor.js'
 import { ProcessSandbox, releaseFiles } from './sandbox.js'
 import type { MappedOwners, SnapshotStore } from './store.js'
 
@@ -65,11 +67,12 @@ export class ProcessDriver implements SandboxDriver {
 
   async validate(spec: WorkloadSpec): Promise<string[]> {
     const program = await locateRuntime(spec.runtime)
+    const gvisor = program.kind === 'runsc' ? checkForGvisor(spec) : []
     const wall = await buildWall(spec)
     await cgroupOf(this.#cgroupPath(spec)).catch((error: unknown) => {
       throw badRequest(messageOf(error), error)
     })
-    return [...(program.verdict.warn ? [program.verdict.warn] : []), ...wall.warnings]
+    return [...(program.verdict.warn ? [program.verdict.warn] : []), ...gvisor, ...wall.warnings]
   }
 
   #cgroupPath(spec: Pick<WorkloadSpec, 'id' | 'cgroupParent'>): string {
@@ -79,12 +82,13 @@ export class ProcessDriver implements SandboxDriver {
 
   async #supervisedOptions(spec: WorkloadSpec): Promise<SupervisedOptions> {
     const program = await locateRuntime(spec.runtime)
+    const flags = program.kind === 'runsc' ? runscFlags({ network: spec.network.mode, capabilities: capabilitiesOf(spec) }) : []
     return {
       id: spec.id,
       runDir: spec.runDir,
       exitDir: join(this.options.execRoot, 'exits'),
       // A directory for each runtime: they do not read one another's state.
-      runtime: await Runtime.open(spec.runtime, join(this.options.execRoot, 'runtime', program.kind === 'other' ? program.name.replaceAll('/', '_') : program.kind)),
+      runtime: await Runtime.open(spec.runtime, join(this.options.execRoot, 'runtime', program.kind === 'other' ? program.name.replaceAll('/', '_') : program.kind), flags),
       logPath: spec.logPath,
       ...(spec.logLimits ? { logLimits: spec.logLimits } : {}),
       tty: spec.process.tty,
@@ -103,8 +107,14 @@ export class ProcessDriver implements SandboxDriver {
   async begin(spec: WorkloadSpec): Promise<void> {
     if (this.#begun.has(spec.id)) return
     const options = await this.#supervisedOptions(spec)
+    // Then nothing would be started, and runsc's flags are by a network that only the start has.
+    if (options.runtime.waits === undefined) return
+    this.#begun.set(spec.id, await this.#begin(spec, options))
+  }
+
+  async #begin(spec: WorkloadSpec, options: SupervisedOptions): Promise<Begun> {
     await this.#makeDirectories(spec)
-    this.#begun.set(spec.id, Supervised.begin(options))
+    return Supervised.begin(options)
   }
 
   async callOff(spec: Pick<WorkloadSpec, 'id' | 'runDir'>): Promise<void> {
@@ -118,11 +128,11 @@ export class ProcessDriver implements SandboxDriver {
   async create(spec: WorkloadSpec, attachments: SandboxAttachments): Promise<Sandbox> {
     const { snapshots } = this.options
     const supervisedOptions = await this.#supervisedOptions(spec)
-    if (!this.#begun.has(spec.id)) await this.begin(spec)
-    const begun = this.#begun.get(spec.id)!
+    const begun = this.#begun.get(spec.id) ?? (await this.#begin(spec, supervisedOptions))
     this.#begun.delete(spec.id)
     try {
       const wall = await buildWall(spec)
+      if (supervisedOptions.runtime.kind === 'runsc') wall.capabilities = knownToGvisor(wall.capabilities)
       // Both to their end, before anything is undone.
       const owners = await this.#owners(spec)
       const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec, owners), this.#writeFiles(spec, owners)])

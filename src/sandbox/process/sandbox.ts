@@ -6,18 +6,23 @@ import type { Supervised } from '../../oci/conmon.js'
 import { hostCgroups } from '../../oci/cgroups.js'
 import { execInContainer } from '../../oci/exec.js'
 import { resourceSupport } from '../../oci/resources.js'
+import { KEPT_SIGNALS, knownToGvisor } from '../../oci/runsc.js'
 import { applyLimits, cpuChanges, memoryChanges, supported } from '../../oci/update.js'
 import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { buildExecProcess, sharedShm } from './build.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { explainProcess } from './explain.js'
 import { filesOfRunning, filesOfStored } from './files.js'
+import { topFromTable } from './gvisor.js'
 import { changeNetworkFiles } from './network-files.js'
 import { processStats } from './stats.js'
 import type { SnapshotStore } from './store.js'
 import { topOf } from './top.js'
 
 const SIGKILL = 9
+
+/** A wall that is not the host's kernel alone. */
+const GVISOR = 'gVisor: a kernel of its own (the sentry) in a process of the host, behind namespaces, cgroup and a seccomp filter of its own'
 
 /** A container on the host's kernel. */
 export class ProcessSandbox implements Sandbox {
@@ -31,6 +36,14 @@ export class ProcessSandbox implements Sandbox {
     private readonly snapshots: SnapshotStore,
     private readonly socketDirectory: string,
   ) {}
+
+  get #runtime() {
+    return this.supervised.runtime
+  }
+
+  get ownKernel(): boolean {
+    return this.#runtime.kind === 'runsc'
+  }
 
   get id(): string {
     return this.spec.id
@@ -59,12 +72,16 @@ export class ProcessSandbox implements Sandbox {
   async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
     if (!(await this.supervised.isRunning())) throw conflict(`container ${this.id} is not running`)
     return execInContainer({
-      runtime: this.supervised.runtime, id: this.id, directory: this.spec.runDir, socketDirectory: this.socketDirectory,
-      process: await buildExecProcess(this.spec, process, this.#rootfs), ...options,
+      runtime: this.#runtime, id: this.id, directory: this.spec.runDir, socketDirectory: this.socketDirectory,
+      process: await buildExecProcess(this.spec, process, this.#rootfs, this.ownKernel ? knownToGvisor : undefined), ...options,
     })
   }
 
   async signal(signal: number): Promise<boolean> {
+    if (this.ownKernel && KEPT_SIGNALS.includes(signal) && (await this.supervised.isRunning())) {
+      await this.#runtime.kill(this.id, signal)
+      return true
+    }
     const sent = this.supervised.signal(signal)
     // A frozen process of cgroup v1 takes its SIGKILL only when it thaws. (v2's dies at once.)
     if (sent && signal === SIGKILL && (await this.#frozen())) await this.cgroup.freeze(false)
@@ -107,16 +124,20 @@ export class ProcessSandbox implements Sandbox {
   }
 
   async top(psArgs: string[]): Promise<TopResult> {
+    if (this.ownKernel) return topFromTable(await this.#runtime.ps(this.id), psArgs)
     return topOf(await this.cgroup.pids(), psArgs)
   }
 
   async explain(): Promise<Facts[]> {
-    const { program } = this.supervised.runtime
-    return explainProcess({ pid: this.pid, conmonPid: this.supervised.conmonPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup })
+    const { program } = this.#runtime
+    return explainProcess({
+      pid: this.pid, conmonPid: this.supervised.conmonPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup, ...(this.ownKernel ? { wall: GVISOR } : {}),
+    })
   }
 
   async files(operation: FileOperation): Promise<FileJob> {
-    if (operation.op === 'stat' || operation.op === 'get' || operation.op === 'put') {
+    // The process on the host is gVisor's, and sees nothing of the container's files.
+    if (!this.ownKernel && (operation.op === 'stat' || operation.op === 'get' || operation.op === 'put')) {
       const job = await filesOfRunning(this.pid, () => this.supervised.isRunning(), this.spec, operation)
       if (job) return job
       throw conflict(`container ${this.id} is not running`)

@@ -13,8 +13,9 @@ export class CompareLab {
     readonly state: string,
   ) {}
 
-  static async open(): Promise<CompareLab> {
-    const lab = new CompareLab(await TestDaemon.start(), await mkdtemp(join(tmpdir(), 'hull-state-')))
+  /** `flags`: more for the daemon. */
+  static async open(flags: string[] = []): Promise<CompareLab> {
+    const lab = new CompareLab(await TestDaemon.start(flags), await mkdtemp(join(tmpdir(), 'hull-state-')))
     await buildTestImage(lab.daemon)
     return lab
   }

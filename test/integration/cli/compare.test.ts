@@ -75,7 +75,7 @@ it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next compar
 it.each<[string, string[], number, RegExp]>([
   ['no such image', ['nosuch:1'], 1, /No such image: nosuch:1/],
   ['an isolation that is none', ['--isolation', 'jar', testImage], 125, /want some of process/],
-  ['nothing to measure', ['--isolation', 'runsc', testImage], 1, /nothing to compare: runsc: the daemon has no runtime runsc/],
+  ['nothing to measure', ['--isolation', 'process-userns', testImage], 1, /nothing to compare: process-userns: the daemon runs without --userns-remap/],
   ['no image', [], 125, /want an IMAGE/],
   ['a density of one', ['--density', '1', testImage], 125, /want 2 to/],
 ])('%s', async (_name, args, code, why) => {
