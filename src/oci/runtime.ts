@@ -1,6 +1,6 @@
 import { closeSync, constants, existsSync, openSync, readdirSync, rmSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { access, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { badRequest, codeOf, internal } from '../base/errors.js'
 import { run, runOk } from '../base/run.js'
@@ -105,7 +105,7 @@ export class Runtime {
     if (program.kind === 'runsc' && !existsSync(RUNSC_WRAPPER)) throw internal(`${RUNSC_WRAPPER} is missing: run make build`)
     if (program.kind !== 'crun') return new Runtime(program, root, undefined, {}, flags)
     if (!existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing: run make build`)
-    const environment = await lightEnvironment(join(root, '.libraries'), [{ path: locateConmon(), never: CONMON_NEVER_CALLS }, { path: program.path, never: CRUN_NEVER_CALLS }])
+    const environment = await lightEnvironment(join(dirname(root), '.libraries'), [{ path: locateConmon(), never: CONMON_NEVER_CALLS }, { path: program.path, never: CRUN_NEVER_CALLS }])
     return new Runtime(program, root, await sealedProgram(program.path), environment, flags)
   }
 

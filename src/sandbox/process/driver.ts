@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, unlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { badRequest, internal, messageOf } from '../../base/errors.js'
@@ -145,7 +145,7 @@ export class ProcessDriver implements SandboxDriver {
       const supervised = await begun.create()
       void keepFilter(supervisedOptions.runtime, spec.id, config)
       // crun has a copy of its own, and this one lies in memory for nothing.
-      if (supervisedOptions.runtime.kind === 'crun') unlinkSync(join(spec.runDir, 'config.json'))
+      if (supervisedOptions.runtime.kind === 'crun') rmSync(join(spec.runDir, 'config.json'), { force: true })
       return new ProcessSandbox(spec, supervised, await cgroupOf(supervisedOptions.cgroupPath), snapshots, this.#socketDirectory)
     } catch (error) {
       await begun.callOff().catch((failure: unknown) => log.error('cannot call off a start', { id: spec.id, error: messageOf(failure) }))
