@@ -69,6 +69,7 @@ bool load_modules(const char *file, char *message) {
     char path[256];
     snprintf(path, sizeof path, "/modules/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) continue; /* loaded before */
     if (fd < 0) return fail(message, "%s: %s", path, strerror(errno));
     if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST) {
       fail(message, "%s: %s", path, strerror(errno));
@@ -125,6 +126,8 @@ int boot(void) {
   must_mount("sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
   char message[MESSAGE_MAX];
   if (!load_modules("/modules/list", message)) die("%s", message);
+  /* A word of the kernel's command line that it does not know itself. */
+  if (getenv("hull_template") != NULL && !load_modules("/modules/shares", message)) die("%s", message);
   must_mount("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755,size=16m");
   must_mount("cgroup2", DIR_CGROUP, MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
   /* What is the same for every container, before HELLO: a clone of a template finds it done. */

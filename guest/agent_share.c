@@ -39,11 +39,12 @@ bool shares_mount(const struct config *c, char *message) {
   if (count == 0) return true;
   if (!load_modules("/modules/shares", message)) return false;
   if (mkdir(DIR_SHARES, 0700) < 0 && errno != EEXIST) return fail(message, "%s: %s", DIR_SHARES, strerror(errno));
-  /* A device may be probed a moment after its module is there: EINVAL is "no such tag". */
+  /* A device may be probed a moment after its module is there: EINVAL is "no such tag". In the clone of a template it is new: nobody has looked at its place on the bus yet. */
   int64_t limit = now_ms() + DEVICE_WAIT_MS;
-  while (mount(TAG, DIR_SHARES, "virtiofs", MS_NODEV, NULL) < 0) {
+  for (bool looked = false; mount(TAG, DIR_SHARES, "virtiofs", MS_NODEV, NULL) < 0; looked = true) {
     if (errno != EINVAL || now_ms() >= limit) return fail(message, "mount the file shares: %s", strerror(errno));
-    usleep(1000);
+    int error = looked ? usleep(1000) : file_write("/sys/bus/pci/rescan", "1");
+    if (error < 0) return fail(message, "look for the file shares: %s", strerror(-error));
   }
   mounted = true;
   return true;

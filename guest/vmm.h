@@ -105,7 +105,7 @@ bool landlock_self(void);
 
 /* ---- vmm_qmp.c: only for a restore ---- */
 /* Has QEMU (-incoming defer) load the machine's state from its inherited descriptor `state`, over the socket `fd`; then link_restored. */
-void qmp_open(int fd, int state);
+void qmp_open(int fd, int state, bool with_shares);
 void qmp_update(void);
 /* QEMU is to listen to nobody once the guest runs. */
 void qmp_close(void);

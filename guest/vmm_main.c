@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
   if (state != 0) {
     close(control[1]);
     machine.state = RESTORING;
-    qmp_open(control[0], (int)state);
+    qmp_open(control[0], (int)state, server != 0);
   }
   watch_init(&signals, signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK), signals_ready);
   watch_set(&signals, EPOLLIN);

@@ -7,6 +7,9 @@ import { native } from './native.js'
 /** A descriptor of memory with the file's contents that nobody, whatever his rights, can change any more. The caller closes it. */
 export const sealedCopy = (path: string): Promise<number> => native.sealedCopy(path, false)
 
+/** A descriptor of memory of the same contents that is whoever's has it: it can be written and shared. `from` may be closed meanwhile. The caller closes it. */
+export const ownCopy = (from: number): Promise<number> => native.ownCopy(from)
+
 const programs = new Map<string, { mtimeMs: number; ino: number; path: Promise<string> }>()
 
 /**

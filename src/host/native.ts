@@ -106,6 +106,8 @@ export interface Native {
   /** A memfd with the contents of a file (its holes stay holes), sealed against writing, growing, shrinking and further seals (memfd_create(2), F_ADD_SEALS): who maps
    *  it privately has pages of his own as he writes, and nobody can change it for the others. */
   sealedCopy(path: string, program: boolean): Promise<number>
+  /** A memfd with the contents of another one, to be written to, sealed against a change of its size. `from` may be closed at once; its offset moves. */
+  ownCopy(from: number): Promise<number>
   timeStamp(): [counter: bigint, nanoseconds: bigint] | undefined
 
   // processes -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import { CAPABILITIES } from '../../base/capabilities.js'
 import { badRequest, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { counter, gauge, type MetricFamily } from '../../base/metrics.js'
+import { ownCopy } from '../../host/memory.js'
 import { native } from '../../host/native.js'
 import { effectiveCapabilities } from '../../oci/capabilities.js'
 import { blockIoOf } from '../../oci/block-io.js'
@@ -255,22 +256,28 @@ export class VmDriver implements SandboxDriver {
       // A template may have a new disk mounted: whose disk is another, or not new, takes one that has not.
       const newDisk = (spec.diskBytes ?? this.options.disks.usual) === this.options.disks.usual && !(await diskExists(spec.stateDir))
       const shape: TemplateShape = { accelerator, ...clock, vcpus: size.vcpus, ram: size.ram, network: spec.network.mode === 'bridge', image: imageSlot, disk: newDisk ? this.options.disks.usual : 0, ...(newDisk ? { root } : {}) }
-      // The file server's device cannot be saved and wants memory that it shares: such machines boot.
-      if (!parts && !this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, jailRoot)
+      if (!this.options.console && wantedStart(spec) !== 'boot') template = await this.templates.take(shape, jailRoot)
       if (ahead && !template) {
         await this.forget(spec, uid, undefined)
         return undefined
       }
       // All to their end, before anything is undone.
-      const [disk, directory, server] = await Promise.allSettled([
+      const [disk, directory, server, memory] = await Promise.allSettled([
         ensureDisk(this.options.disks, spec.stateDir, spec.diskBytes, uid, template?.disk),
         makeVmDirectory(spec.runDir, uid, frames),
         parts ? FileServer.start({ vm: options, parts, guestDir: this.options.guestDir, shares, size }) : undefined,
+        // The file server is to see what the guest writes, and nobody what a template's other clones do.
+        parts && template ? ownCopy(template.memory) : undefined,
       ])
       if (server.status === 'fulfilled') files = server.value
+      if (template && memory.status === 'fulfilled' && memory.value !== undefined) {
+        closeSync(template.memory)
+        template.memory = memory.value
+      }
       if (disk.status === 'rejected') throw disk.reason
       if (directory.status === 'rejected') throw directory.reason
       if (server.status === 'rejected') throw server.reason
+      if (memory.status === 'rejected') throw memory.reason
       const config = jailConfig({
         root: jailRoot, directory: directory.value, image, imageSlot, disk: disk.value, uid, accelerator, ...clock, size,
         hostname: `hull-${spec.id.slice(0, 12)}`,

@@ -17,6 +17,8 @@ export interface VmParts {
   /** Firmware that QEMU opens on this machine type, by name. */
   firmware: Record<string, string>
   supervisor: string
+  /** What is loaded into a clone's QEMU. */
+  discard: string
   kernel: string
   initrd: string
 }
@@ -66,7 +68,7 @@ export async function findVmParts(guestDir: string, qemuName = 'qemu-system-x86_
   return {
     qemu, firmware,
     ...(tcgModule ? { tcgModule } : {}),
-    supervisor: await part('hull-vmm'), kernel: await part('vmlinux'), initrd: await part('initrd.cpio'),
+    supervisor: await part('hull-vmm'), discard: await part('hull-discard.so'), kernel: await part('vmlinux'), initrd: await part('initrd.cpio'),
   }
 }
 
@@ -75,8 +77,8 @@ export async function findVmParts(guestDir: string, qemuName = 'qemu-system-x86_
  * another name.
  */
 export async function fingerprint(parts: VmParts, closure: LibraryClosure): Promise<string> {
-  const hash = createHash('sha256').update('jail 3\n')
-  const files = [...programs(parts), parts.supervisor, parts.kernel, parts.initrd, ...Object.values(parts.firmware), closure.loader, ...closure.libraries.values()]
+  const hash = createHash('sha256').update('jail 4\n')
+  const files = [...programs(parts), parts.supervisor, parts.discard, parts.kernel, parts.initrd, ...Object.values(parts.firmware), closure.loader, ...closure.libraries.values()]
   for (const [index, s] of (await Promise.all(files.map((file) => stat(file)))).entries()) {
     hash.update(`${files[index]}\0${s.size}\0${s.mtimeMs}\0${s.ino}\n`)
   }
@@ -148,6 +150,7 @@ async function populate(root: string, parts: VmParts, { loader, libraries }: Lib
   const at = (path: string) => join(root, path)
   await installFile(parts.qemu, at(JAIL_PATHS.qemu), 0o555)
   await installFile(parts.supervisor, at(JAIL_PATHS.supervisor), 0o555)
+  await installFile(parts.discard, at(JAIL_PATHS.discard), 0o444)
   await installFile(parts.kernel, at(JAIL_PATHS.kernel), 0o444)
   await installFile(parts.initrd, at(JAIL_PATHS.initrd), 0o444)
   for (const [name, path] of Object.entries(parts.firmware)) await installFile(path, at(join(JAIL_PATHS.firmware, name)), 0o444)

@@ -89,8 +89,8 @@ export function jailConfig(input: JailInput): OciConfig {
       terminal: false,
       user: { uid: input.uid, gid: input.uid, umask: 0o077 },
       args: supervisorArguments(input),
-      // QEMU finds its accelerator module here; nothing else is in the environment.
-      env: ['PATH=/', `QEMU_MODULE_DIR=${JAIL_PATHS.modules}`],
+      // QEMU finds its accelerator module here, and a clone's gives memory back by its own way; nothing else is in the environment.
+      env: ['PATH=/', `QEMU_MODULE_DIR=${JAIL_PATHS.modules}`, ...(input.clone && !input.shares ? [`LD_PRELOAD=${JAIL_PATHS.discard}`] : [])],
       cwd: '/',
       capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
       noNewPrivileges: true,

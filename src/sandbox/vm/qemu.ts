@@ -15,6 +15,8 @@ export const JAIL_PATHS = {
   directory: '/vm',
   image: '/image.erofs',
   disk: '/disk.img',
+  /** guest/qemu_discard.c, beside QEMU's libraries. */
+  discard: '/lib/x86_64-linux-gnu/hull-discard.so',
 } as const
 
 /** Descriptors that the supervisor finds or makes (guest/PROTOCOL.md, guest/vmm.c). */
@@ -28,7 +30,7 @@ export const PLACEHOLDER = Symbol('placeholder')
 
 /**
  * Memory that is a file. `template`: shared, so that the file is what a clone starts from; the machine boots, and listens to QMP on `qmpFd`. `clone`: private pages over a
- * template's file; the machine waits for `migrate-incoming` on `qmpFd` instead of booting.
+ * template's file, or with a file server, which reads and writes there as well, a copy of that file that is the machine's own; the machine waits for `migrate-incoming` on `qmpFd` instead of booting.
  */
 export interface MachineMemory {
   use: 'template' | 'clone'
@@ -60,7 +62,7 @@ export interface Machine {
   disk?: string | typeof PLACEHOLDER
   /** An open tap and the guest's MAC address. */
   network?: { fd: number; mac: string }
-  /** A connected socket to the file server (vhost-user): becomes the virtiofs "hull". */
+  /** A connected socket to the file server (vhost-user): becomes the virtiofs "hull". A clone's guest has not met this device, which no template can have: its agent looks for it. */
   shares?: { fd: number }
   /** File that gets the guest kernel's console; for finding faults only. */
   console?: string
@@ -92,6 +94,8 @@ export function kernelCommandLine({ accelerator, console, tscKhz, memory, image,
   if (accelerator === 'tcg') words.push('mitigations=off')
   // By its own measurement an emulated guest on a busy host believed time to be many times as fast, and so did every clone of it.
   if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
+  // The agent's: its clones find loaded what only some of them need.
+  if (memory?.use === 'template') words.push('hull_template=1')
   // The agent's: its clones find their disk mounted, and in the template of one image all that a container's root is made of.
   if (memory?.use === 'template' && typeof disk === 'string') {
     words.push(`hull_disk=${guestDevices(imageSlot).disk}`)
@@ -140,8 +144,8 @@ const DISK_ERRORS = 'werror=report,rerror=report'
 /** Of the template's network card, until a clone's agent sets its own. Locally administered. */
 export const PLACEHOLDER_MAC = '02:00:00:00:00:01'
 
-const memoryBackend = ({ use, path }: MachineMemory, ram: number): string =>
-  `memory-backend-file,id=ram,size=${ram / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=${use === 'template' ? 'on' : 'off'}`
+const memoryBackend = ({ use, path }: MachineMemory, ram: number, served: boolean): string =>
+  `memory-backend-file,id=ram,size=${ram / (1 << 20)}M,mem-path=${path.replaceAll(',', ',,')},share=${use === 'template' || served ? 'on' : 'off'}`
 
 /** QEMU's arguments, without argv[0]. */
 export function qemuArguments(machine: Machine): string[] {
@@ -158,8 +162,8 @@ export function qemuArguments(machine: Machine): string[] {
     '-smp', String(machine.vcpus),
     '-m', `${machine.ram / (1 << 20)}M${imageSlot > 0 ? `,slots=1,maxmem=${(machine.ram + imageSlot) / (1 << 20)}M` : ''}`,
     // The file server reads and writes the guest's memory itself: it must be a file that both have. Only then: such memory is not merged, and is counted as shared.
-    ...(machine.shares ? ['-object', `memory-backend-memfd,id=ram,size=${machine.ram / (1 << 20)}M,share=on`] : []),
-    ...(machine.memory ? ['-object', memoryBackend(machine.memory, machine.ram)] : []),
+    ...(machine.shares && !machine.memory ? ['-object', `memory-backend-memfd,id=ram,size=${machine.ram / (1 << 20)}M,share=on`] : []),
+    ...(machine.memory ? ['-object', memoryBackend(machine.memory, machine.ram, machine.shares !== undefined)] : []),
     // First of all devices, so that the agent's port has a number that never changes.
     '-device', 'virtio-serial-pci,disable-legacy=on',
     '-chardev', `socket,id=agent,fd=${machine.agentFd}`,
@@ -183,8 +187,13 @@ export function qemuArguments(machine: Machine): string[] {
     // A template's must be a real tap, too: its offloads (vnet_hdr) are part of the device's state.
     args.push('-netdev', `tap,id=net,fd=${fd}`, '-device', `virtio-net-pci,netdev=net,mac=${mac},romfile=,disable-legacy=on`)
   }
+  // What the guest does not use any more goes back to the host. It is never asked to give anything up.
+  args.push('-device', 'virtio-balloon-pci,disable-legacy=on,free-page-reporting=on')
+  // A place for a device that a template cannot have.
+  if (machine.memory) args.push('-device', 'pci-bridge,id=later,chassis_nr=1,msi=off')
   if (machine.shares) {
-    args.push('-chardev', `socket,id=shares,fd=${machine.shares.fd}`, '-device', 'vhost-user-fs-pci,chardev=shares,tag=hull,queue-size=512')
+    args.push('-chardev', `socket,id=shares,fd=${machine.shares.fd}`)
+    if (!machine.memory) args.push('-device', 'vhost-user-fs-pci,chardev=shares,tag=hull,queue-size=512')
   }
   if (machine.console !== undefined) args.push('-serial', `file:${machine.console}`)
   if (machine.memory) args.push('-chardev', `socket,id=qmp,fd=${machine.memory.qmpFd}`, '-mon', 'chardev=qmp,mode=control')

@@ -28,7 +28,7 @@ const TIMEOUT = 120_000
  * Milliseconds between HELLO and the saving: what the kernel puts off until after its boot (one second for the refinement of its clock's frequency, which stops all processors; reading a disk's bitmaps) is then done once in
  * the template, and not in each of its clones while its workload starts.
  */
-const SETTLE = 1500
+const SETTLE = 3500
 /** stdio of the child: 3 and 4 are connected pairs of stream sockets, 5 a tap, if there is a network card. */
 const FDS = { agent: 3, qmp: 4, tap: 5 } as const
 

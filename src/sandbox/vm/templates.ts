@@ -267,7 +267,7 @@ export class Templates {
 /** Everything that a template and a clone must agree on. A change of any of it is another key. */
 export async function templateKey(shape: TemplateShape, jailRoot: string): Promise<string> {
   const args = qemuArguments(templateMachine(shape, { agent: 0, qmp: 0, tap: 0 }))
-  return createHash('sha256').update(JSON.stringify(['template 3', basename(jailRoot), shape.disk, shape.root?.identity ?? '', release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
+  return createHash('sha256').update(JSON.stringify(['template 4', basename(jailRoot), shape.disk, shape.root?.identity ?? '', release(), await processor(), shape.accelerator === 'kvm' ? await hostBoot() : '', args])).digest('hex').slice(0, 32)
 }
 
 let processorText: Promise<string> | undefined

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
@@ -12,6 +12,13 @@ export const CALLS = new Map(
 )
 /** EWOULDBLOCK is EAGAIN's other name. */
 const ERRORS = new Map(Object.entries(constants.errno).filter(([name]) => name !== 'EWOULDBLOCK').map(([name, number]) => [number, name]))
+
+/** Whether this host's kernel answers 32-bit programs at all: without IA32 emulation (`ia32_emulation=off`) their way in is not there, and int 0x80 is SIGSEGV before any filter is asked. */
+export function answers32Bit(): boolean {
+  const source = 'int main(void) { long r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(20) : "memory"); return r <= 0; }'
+  const { status } = spawnSync('sh', ['-c', 'd=$(mktemp -d) && echo "$0" > "$d/x.c" && gcc -o "$d/x" "$d/x.c" && "$d/x"; code=$?; rm -rf "$d"; exit $code', source], { stdio: 'ignore' })
+  return status === 0
+}
 
 /** What a call is given: a number, a text (with its NUL) or bytes in the process's memory, or room for an answer. */
 export type Argument = number | string | Buffer

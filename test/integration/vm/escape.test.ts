@@ -11,7 +11,7 @@ import { NEVER_CALLED } from '../../../src/sandbox/vm/never-called.js'
 import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
 import { jailSeccomp } from '../../../src/sandbox/vm/jailseccomp.js'
 import { vmDirectory } from '../../../src/sandbox/vm/vmdir.js'
-import { CALLS, limit, Puppet, unixAddress, type Argument } from './escape-lab.js'
+import { answers32Bit, CALLS, limit, Puppet, unixAddress, type Argument } from './escape-lab.js'
 import { Lab, readFramed } from './lab.js'
 
 // The VMM of a clone as a puppet: QEMU's own process does what an attacker's code in it could. docs/decisions/0014-jail.md says why this way.
@@ -362,7 +362,10 @@ describe('a VMM that is taken over', () => {
   })
 
   // Last: a start that fails so is the template's fault, as the driver sees it.
-  it.each([['a 32-bit program', (puppet: Puppet) => puppet.call32(20)], ['an x32 program', (puppet: Puppet) => puppet.call(0x40000000 + 39)]])('is killed when it calls the kernel as %s, and the start says why', async (_what, call) => {
+  const others = [['an x32 program', (puppet: Puppet) => puppet.call(0x40000000 + 39)], ['a 32-bit program', (puppet: Puppet) => puppet.call32(20)]] as const
+  const possible = answers32Bit()
+  if (!possible) it.skip('is killed when it calls the kernel as a 32-bit program: this host’s kernel has no such calls')
+  it.each(possible ? others : others.slice(0, 1))('is killed when it calls the kernel as %s, and the start says why', async (_what, call) => {
     const { sandbox } = await create(['sleep', '1000'])
     const { puppet, started } = await takeAtStart(sandbox)
     expect(await call(puppet)).toBe('killed 31')

@@ -1,5 +1,5 @@
 import { mkdirSync, statSync, writeFileSync } from 'node:fs'
-import { appendFile, chmod, copyFile, readFile, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, copyFile, readdir, readFile, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { runOk } from '../../../src/base/run.js'
@@ -16,7 +16,9 @@ const made: { sandbox: Sandbox; spec: WorkloadSpec }[] = []
 beforeAll(async () => {
   lab = await Lab.make()
   driver = lab.driver()
-})
+  await output(['true'], []) // asks for the template
+  await driver.templatesIdle()
+}, 120_000)
 
 afterEach(async () => {
   for (const { sandbox, spec } of made.splice(0)) {
@@ -37,10 +39,14 @@ function hostDirectory(): string {
 
 const bind = (source: string, target: string, readOnly = false, options: string[] = []): MountSpec => ({ type: 'bind', source, target, readOnly, options })
 
+/** How the machines of a test come to life: by a boot, or as clones of a template, which has no such device. */
+let start: 'boot' | 'template' = 'template'
+
 async function create(args: string[], mounts: MountSpec[], more: Partial<WorkloadSpec> = {}): Promise<{ sandbox: Sandbox; spec: WorkloadSpec }> {
-  const spec = lab.spec(args, { mounts, ...more })
+  const spec = lab.spec(args, { mounts, annotations: { 'org.hull.vm.start': start }, ...more })
   const sandbox = await driver.create(spec, {})
   made.push({ sandbox, spec })
+  if (mounts.length > 0) expect((JSON.parse(await readFile(join(spec.runDir, 'vm.json'), 'utf8')) as { start?: string }).start ?? 'boot').toBe(start)
   return { sandbox, spec }
 }
 
@@ -66,7 +72,11 @@ async function serverOf(sandbox: Sandbox): Promise<number> {
   return Number(/pid (\d+);/.exec(facts!.rows.find(([name]) => name === 'program')![1])![1])
 }
 
-describe('a directory of the host in a virtual machine', () => {
+describe.each(['boot', 'template'] as const)('a directory of the host in a virtual machine (%s)', (how) => {
+  beforeAll(() => {
+    start = how
+  })
+
   it('is a file system that programs are content with', async () => {
     const host = hostDirectory()
     await chmod(host, 0o777)
@@ -161,6 +171,27 @@ describe('a directory of the host in a virtual machine', () => {
   })
 })
 
+/** The memory that QEMU has mapped for its guest, by the name and inode of its file (proc(5), maps). */
+async function memoryOf(sandbox: Sandbox): Promise<{ name: string; inode: string; shared: boolean }[]> {
+  const maps = await readFile(`/proc/${(await childrenOf(sandbox.pid))[0]!}/maps`, 'utf8')
+  const found = [...maps.matchAll(/^\S+ ..(?:.)(.) \S+ \S+ (\d+)\s+\/memfd:(\S+)/gm)].map(([, kind, inode, name]) => ({ name: name!, inode: inode!, shared: kind === 's' }))
+  return [...new Map(found.map((one) => [one.inode, one])).values()]
+}
+
+it('a clone with mounts has memory of its own, which its file server shares; the template is in nobody’s hands', async () => {
+  const machines = await Promise.all([1, 2].map(() => create(['sleep', '1000'], [bind(hostDirectory(), '/h')])))
+  for (const { sandbox } of machines) await sandbox.start()
+  const memories = (await Promise.all(machines.map(({ sandbox }) => memoryOf(sandbox)))).flat()
+  expect(memories.map(({ name, shared }) => [name, shared])).toEqual([['hull-memory', true], ['hull-memory', true]])
+  expect(new Set(memories.map(({ inode }) => inode)).size).toBe(2)
+  const servers = await Promise.all(machines.map(async ({ sandbox }) => readFile(`/proc/${await serverOf(sandbox)}/maps`, 'utf8')))
+  servers.forEach((maps, index) => expect([...new Set([...maps.matchAll(/ (\d+)\s+\/memfd:/gm)].map(([, inode]) => inode))]).toEqual([memories[index]!.inode]))
+  // A machine without mounts: the template itself, privately.
+  const plain = await create(['sleep', '1000'], [])
+  await plain.sandbox.start()
+  expect(await memoryOf(plain.sandbox)).toEqual([{ name: 'hull-template', inode: expect.any(String), shared: false }])
+})
+
 describe('the file server', () => {
   it('takes the machine with it when it dies, and leaves nothing', async () => {
     const { sandbox } = await create(['sh', '-c', 'while :; do date > /h/now; done'], [bind(hostDirectory(), '/h')])
@@ -195,11 +226,15 @@ describe('the file server', () => {
     const broken = join(lab.directory, 'virtiofsd')
     await copyFile('/bin/false', broken)
     const other = lab.driver({ virtiofsd: broken, bootTimeout: 5 })
-    const spec = lab.spec(['true'], { mounts: [bind(hostDirectory(), '/h')] })
-    const sandbox = await other.create(spec, {})
-    await expect(sandbox.start()).rejects.toMatchObject({ statusCode: 500, message: expect.stringMatching(/file server of the mounts ended|virtual machine ended/) })
-    await sandbox.destroy()
-    await other.removeState(spec)
+    for (const how of ['boot', 'template']) {
+      const spec = lab.spec(['true'], { mounts: [bind(hostDirectory(), '/h')], annotations: { 'org.hull.vm.start': how } })
+      const sandbox = await other.create(spec, {})
+      await expect(sandbox.start()).rejects.toMatchObject({ statusCode: 500, message: expect.stringMatching(/file server of the mounts|virtual machine ended/) })
+      await sandbox.destroy()
+      await other.removeState(spec)
+    }
+    // It is not the template's fault.
+    expect((await readdir(join(lab.directory, 'data/vm/templates'))).length).toBeGreaterThan(0)
   })
 
   it('does not serve what only the host\'s kernel can', async () => {

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, copyFileSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, copyFileSync, cpSync, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs'
 import { readdir, readFile, truncate } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { runOk } from '../../../src/base/run.js'
 import { childrenOf } from '../../../src/host/process.js'
-import { sealedCopy } from '../../../src/host/memory.js'
+import { ownCopy, sealedCopy } from '../../../src/host/memory.js'
 import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
 import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
 import { IMAGE_SLOTS } from '../../../src/sandbox/vm/qemu.js'
@@ -360,20 +360,31 @@ it('of more shapes than are kept the one that was used longest ago goes', async 
   expect(readdirSync(templates())).toHaveLength(1)
 })
 
-it('a sealed copy has the file’s bytes, its holes, and no way to change it', async () => {
+it('a sealed copy has the file’s bytes, its holes, and no way to change it; a copy of that is one’s own', async () => {
   const path = join(lab.directory, 'sparse')
   writeFileSync(path, 'begin')
   truncateSync(path, 8 << 20)
   const file = openSync(path, 'r+')
   writeSync(file, 'end', (8 << 20) - 3)
+  writeSync(file, Buffer.alloc(1 << 20), 0, 1 << 20, 2 << 20) // zeros that take room
+  writeSync(file, 'middle', (4 << 20) - 3)
   closeSync(file)
   const fd = await sealedCopy(path)
+  const copy = await ownCopy(fd)
   try {
-    expect(hashOf(`/proc/self/fd/${fd}`)).toBe(hashOf(path))
+    for (const one of [fd, copy]) {
+      expect(hashOf(`/proc/self/fd/${one}`)).toBe(hashOf(path))
+      expect(fstatSync(one).blocks * 512).toBe(4 * 4096)
+    }
     expect(() => writeSync(fd, 'x', 0)).toThrow(/EPERM/)
+    writeSync(copy, 'x', 0)
+    expect(() => ftruncateSync(copy, 4096)).toThrow(/EPERM/)
+    expect(hashOf(`/proc/self/fd/${fd}`)).toBe(hashOf(path))
   } finally {
     closeSync(fd)
+    closeSync(copy)
   }
+  expect(() => ownCopy(-1)).toThrow()
   await expect(sealedCopy(join(lab.directory, 'nowhere'))).rejects.toMatchObject({ code: 'ENOENT' })
   await expect(sealedCopy(lab.directory)).rejects.toMatchObject({ code: 'EINVAL' })
   expect((await readFile(path)).subarray(0, 5).toString()).toBe('begin')
