@@ -2,6 +2,7 @@ import { readFile, readdir, readlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { busyboxRoot, dockerArchive } from '../../src/cli/demo/archive.js'
 import { median } from '../../src/compare/statistics.js'
+import { callsByFilter } from '../../src/compare/surface/outside.js'
 import { exec, TestDaemon, until } from '../../test/lib/daemon.js'
 import { interleave } from '../interleave.js'
 
@@ -124,13 +125,11 @@ async function execs({ daemon, rounds }: Bench): Promise<Values> {
   return { 'exec-vm': measured.get('machine0')!.min / measured.get('box')!.min }
 }
 
-/** System calls that the seccomp profile which the runtime was given lets through, under whatever conditions; read from the bundle of what runs. */
-async function allowedCalls(daemon: TestDaemon, name: string): Promise<number> {
-  const id = await daemon.ok('inspect', '-f', '{{.Id}}', name)
-  const bundle = (await exec('find', [daemon.execRoot, '-path', `*${id}*`, '-name', 'config.json'])).stdout.trim().split('\n')[0]!
-  const { linux } = JSON.parse(await readFile(bundle, 'utf8')) as { linux: { seccomp: { defaultAction: string; syscalls: { names: string[]; action: string }[] } } }
-  if (!['SCMP_ACT_ERRNO', 'SCMP_ACT_KILL_PROCESS'].includes(linux.seccomp.defaultAction)) throw new Error(`${name}: what is not named is let through: ${linux.seccomp.defaultAction}`)
-  return new Set(linux.seccomp.syscalls.filter(({ action }) => action === 'SCMP_ACT_ALLOW').flatMap(({ names }) => names)).size
+/** System calls that all filters of a process let through, under whatever conditions: of those that the kernel holds. */
+async function allowedCalls(pid: number): Promise<number> {
+  const calls = await callsByFilter(pid)
+  if (typeof calls === 'string') throw new Error(`the filters of process ${pid}: ${calls}`)
+  return calls
 }
 
 /** What the host's kernel says of a container and of a VM's jail. */
@@ -141,7 +140,7 @@ async function surface({ daemon }: Bench): Promise<Values> {
   const all = async (field: string) => Promise.all(jail.map(async ({ pid }) => status(pid, field)))
   const kinds = await readdir('/proc/self/ns')
   const shared = await Promise.all(kinds.filter((kind) => !kind.endsWith('_for_children')).map(async (kind) => (await readlink(`/proc/${qemu.pid}/ns/${kind}`)) === (await readlink(`/proc/self/ns/${kind}`))))
-  const [container, vm] = [await allowedCalls(daemon, 'box'), await allowedCalls(daemon, 'machine0')]
+  const [container, vm] = [await allowedCalls(await pidOf(daemon, 'box')), await allowedCalls(qemu.pid)]
   return {
     'surface-container-syscalls': container, 'surface-vm-syscalls': vm / container,
     'surface-container-capabilities': bits(await status(await pidOf(daemon, 'box'), 'CapBnd')),
