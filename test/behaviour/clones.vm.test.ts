@@ -11,8 +11,8 @@ import { remains } from '../lib/traces.js'
 const clones = Number(process.env.HULL_CLONES ?? 8)
 const atOnce = 4
 /** How long a template may have been up when it was saved, nanoseconds; and how much older, ms, one is in the end. */
-const TEMPLATE_UP = 10_000_000_000n
-const AGE = 12_000
+const TEMPLATE_UP = 16_000_000_000n
+const AGE = 18_000
 
 let daemon: TestDaemon
 

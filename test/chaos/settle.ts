@@ -4,12 +4,17 @@ import { difference, shape } from './shape.js'
 /** How long what is going away may take to be gone, milliseconds. */
 const settleMs = 15_000
 
+/** Milliseconds more for the memory template of a shape of machine, which gives way to all others. */
+const makingMs = 60_000
+
 /** Compares until nothing differs: a kill's aftermath is undone in the background. The flapping container makes its own differences: seen twice, they count. */
 export async function settle(daemon: TestDaemon, wanted: readonly string[]): Promise<string[]> {
   const end = Date.now() + settleMs
   for (;;) {
     const left = difference(wanted, await shape(daemon))
-    if (left.length === 0 || Date.now() > end) return left
+    // A template that is being made is nothing that was lost; one that stays is.
+    const making = left.some((line) => line.includes('/vm/templates/tmp-'))
+    if (left.length === 0 || Date.now() > (making ? end + makingMs : end)) return left
     await sleep(150)
   }
 }

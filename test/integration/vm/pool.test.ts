@@ -109,7 +109,7 @@ it('a machine that has waited is a new one: random numbers, boot id, and the clo
 it('a workload finds what it finds in a machine that was not made ahead: nothing of a rehearsal', async () => {
   const look = ['sh', '-c', [
     'cat /proc/self/mounts', 'ls -lR /etc /dev /tmp', 'ls -a /', 'cat /etc/hosts /etc/hostname /etc/resolv.conf', 'env | sort', 'ulimit -a', 'id', 'pwd', 'umask',
-    'grep -E "^(Cap|Seccomp|NoNew|Groups|Uid|Gid)" /proc/self/status', 'ls -l /proc/self/fd | wc -l', 'ls /proc | grep -E "^[0-9]+$" | wc -l', 'ip -o link | cut -d: -f2-', 'ip route',
+    'grep -E "^(Cap|Seccomp|NoNew|Groups|Uid|Gid)" /proc/self/status', 'ls -l /proc/self/fd | wc -l', 'ls /proc > /tmp/pids; grep -cE "^[0-9]+$" /tmp/pids', 'ip -o link | cut -d: -f2-', 'ip route',
     'for f in /sys/fs/cgroup/*.max /sys/fs/cgroup/*.high /sys/fs/cgroup/memory.events /sys/fs/cgroup/cgroup.stat; do echo $f; cat $f; done', 'cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname', 'cat /proc/sys/kernel/ns_last_pid',
   ].join('; ')]
   const resources = { ...lab.spec([]).resources, memory: 96 << 20, pidsLimit: 50 }
