@@ -29,7 +29,8 @@ const failed: Ending = { words: 'start failed', is: (state, _before, said) => st
 const TAR = /^time="[^"]*" level=error msg="Can't (add file|close tar writer).*closed pipe"\n/gm
 /** The daemon is not there, in the CLI's words; `start` adds which container it was about. */
 const LOST = /^(Cannot connect to the Docker daemon at \S+ Is the docker daemon running\?|error during connect: .*: (EOF|.*broken pipe|.*connection reset by peer)|unexpected EOF)\n(Error: failed to start containers: \S+\n)?$/
-const NOT_RUNNING = /^Error response from daemon: container [0-9a-f]{64} is not running\n$/
+/** The second is the CLI's for a 409 in place of a stream. */
+const NOT_RUNNING = /^(Error response from daemon: container [0-9a-f]{64} is not running|unable to upgrade to tcp, received 409)\n$/
 const WARNING = /^(WARNING: .*\n)?$/
 const ID = /^[0-9a-f]{64}\n$/
 

@@ -1,5 +1,6 @@
 import { existsSync, rmSync } from 'node:fs'
-import { conflict } from '../../base/errors.js'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { conflict, messageOf } from '../../base/errors.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { unmount } from '../../host/mount.js'
 import type { Supervised } from '../../oci/conmon.js'
@@ -71,10 +72,17 @@ export class ProcessSandbox implements Sandbox {
 
   async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
     if (!(await this.supervised.isRunning())) throw conflict(`container ${this.id} is not running`)
-    return execInContainer({
-      runtime: this.#runtime, id: this.id, directory: this.spec.runDir, socketDirectory: this.socketDirectory,
-      process: await buildExecProcess(this.spec, process, this.#rootfs, this.ownKernel ? knownToGvisor : undefined), ...options,
-    })
+    try {
+      return await execInContainer({
+        runtime: this.#runtime, id: this.id, directory: this.spec.runDir, socketDirectory: this.socketDirectory,
+        process: await buildExecProcess(this.spec, process, this.#rootfs, this.ownKernel ? knownToGvisor : undefined), ...options,
+      })
+    } catch (error) {
+      // Its first process was killed meanwhile: the runtime speaks of namespaces that are gone, some milliseconds before anybody has heard of the end.
+      if (/\bsetns\b/.test(messageOf(error))) await Promise.race([this.exited, sleep(1000, undefined, { ref: false })])
+      if (!(await this.supervised.isRunning())) throw conflict(`container ${this.id} is not running`, error)
+      throw error
+    }
   }
 
   async signal(signal: number): Promise<boolean> {
