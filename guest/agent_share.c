@@ -43,8 +43,9 @@ bool shares_mount(const struct config *c, char *message) {
   int64_t limit = now_ms() + DEVICE_WAIT_MS;
   for (bool looked = false; mount(TAG, DIR_SHARES, "virtiofs", MS_NODEV, NULL) < 0; looked = true) {
     if (errno != EINVAL || now_ms() >= limit) return fail(message, "mount the file shares: %s", strerror(errno));
-    int error = looked ? usleep(1000) : file_write("/sys/bus/pci/rescan", "1");
+    int error = looked ? 0 : file_write("/sys/bus/pci/rescan", "1");
     if (error < 0) return fail(message, "look for the file shares: %s", strerror(-error));
+    if (looked) usleep(1000);
   }
   mounted = true;
   return true;
