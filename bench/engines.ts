@@ -49,12 +49,13 @@ export class Bench {
   /** 'hull' where the isolation does not matter. */
   readonly #renamed = new Map<Engine, Engine>()
 
-  private constructor(readonly directory: string) {}
+  /** `volatile`: for what the engines keep in /run where they are installed, and this machine's /run is memory as theirs is. */
+  private constructor(readonly directory: string, private readonly volatile: string) {}
 
   /** `only`: names of engines ('hull', 'dockerd', 'podman'); default: all that are installed. */
   static async start(only?: readonly string[]): Promise<Bench> {
     const wanted = (name: string) => !only || only.includes(name)
-    const bench = new Bench(await mkdtemp(join(tmpdir(), 'hull-bench-')))
+    const bench = new Bench(await mkdtemp(join(tmpdir(), 'hull-bench-')), await mkdtemp('/run/hull-bench-'))
     try {
       if (wanted('hull')) await bench.#hull()
       if (wanted('dockerd')) await bench.#dockerd()
@@ -88,7 +89,7 @@ export class Bench {
   }
 
   #hullFlags(name: 'hull' | 'pool'): string[] {
-    return ['--data-root', join(this.directory, name), '--exec-root', join(this.directory, `${name}-r`)]
+    return ['--data-root', join(this.directory, name), '--exec-root', join(this.volatile, name)]
   }
 
   /** A hulld that answers: its environment and version. */
@@ -117,7 +118,7 @@ export class Bench {
     await writeFile(join(this.directory, 'daemon.json'), '{}')
     this.#spawn(
       dockerd,
-      ['-H', host, '--data-root', join(this.directory, 'docker'), '--exec-root', join(this.directory, 'dr'), '--pidfile', join(this.directory, 'docker.pid'), '--config-file', join(this.directory, 'daemon.json')],
+      ['-H', host, '--data-root', join(this.directory, 'docker'), '--exec-root', join(this.volatile, 'docker'), '--pidfile', join(this.directory, 'docker.pid'), '--config-file', join(this.directory, 'daemon.json')],
       'dockerd.log',
     )
     const env = { DOCKER_HOST: host, DOCKER_CLI_HINTS: 'false' }
@@ -132,7 +133,7 @@ export class Bench {
     this.engines.push({
       name: 'podman',
       version,
-      cli: [podman, '--root', join(this.directory, 'podman'), '--runroot', join(this.directory, 'pr'), '--cgroup-manager=cgroupfs', '--runtime', 'runc'],
+      cli: [podman, '--root', join(this.directory, 'podman'), '--runroot', join(this.volatile, 'podman'), '--cgroup-manager=cgroupfs', '--runtime', 'runc'],
       env: {},
       runFlags: ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'], // podman asks for more open files than a machine without CAP_SYS_RESOURCE may have
       helpers: /^conmon$/,
@@ -186,8 +187,8 @@ export class Bench {
     }
     if (existsSync(join(repository, 'bin/hull'))) for (const name of ['hull', 'pool'] as const) await exec(join(repository, 'bin/hull'), ['daemon', ...this.#hullFlags(name), '--cleanup'])
     // Mounts that an engine left below (podman's root, dockerd's overlay) go before the files do.
-    const mounts = (await exec('sh', ['-c', `grep -o ' ${this.directory}[^ ]*' /proc/self/mounts | sort -r`])).stdout.trim().split('\n')
+    const mounts = (await exec('sh', ['-c', `grep -oE ' (${this.directory}|${this.volatile})[^ ]*' /proc/self/mounts | sort -r`])).stdout.trim().split('\n')
     for (const mount of mounts) if (mount.trim()) await exec('umount', ['-l', mount.trim()])
-    await rm(this.directory, { recursive: true, force: true })
+    for (const directory of [this.directory, this.volatile]) await rm(directory, { recursive: true, force: true })
   }
 }

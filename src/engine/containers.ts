@@ -5,6 +5,7 @@ import { Duplex, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { conflict, messageOf, notImplemented } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { expectAttach } from '../host/cgroup-attach.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
 import { Archive } from './archive.js'
 import type {
@@ -78,6 +79,7 @@ export class Containers implements ContainerEngine {
     const { parts } = this
     const isolation = resolveIsolation(request.hostConfig.Isolation, this.options.defaultIsolation)
     const image = await parts.images.get(request.config.Image)
+    expectAttach()
     refuseUnsupported(request, isolation)
     checkResources(request.hostConfig)
     parseSecurityOptions(request.hostConfig.SecurityOpt, request.hostConfig.Privileged)

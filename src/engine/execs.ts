@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { conflict, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import { keepAttachQuick } from '../host/cgroup-attach.js'
+import { expectAttach } from '../host/cgroup-attach.js'
 import type { ExecSession } from '../sandbox/types.js'
 import type { AttachedStream, CreateExecRequest, ExecDetails, ExecEngine } from './api-types.js'
 import type { Container } from './container.js'
@@ -26,9 +26,6 @@ const keepEndedMs = 300_000
 /** How long inspect waits for the exit of a session whose output has ended. A process may close its output and go on. */
 const outputToExitMs = 1000
 
-/** Milliseconds from an exec's creation to its process, mostly: clients start at once what they have created. */
-const startsWithin = 60
-
 /** Docker's /exec: commands in running containers. Sessions live in memory, as Docker's do. */
 export class Execs implements ExecEngine {
   readonly #execs = new Map<string, Exec>()
@@ -44,7 +41,7 @@ export class Execs implements ExecEngine {
     const id = randomBytes(32).toString('hex')
     this.#execs.set(id, { id, container, request, started: false, session: undefined, running: false, exitCode: null, pid: 0 })
     container.execs.add(id)
-    if (container.record.isolation === 'process') setTimeout(keepAttachQuick(), startsWithin).unref()
+    if (container.record.isolation === 'process') expectAttach()
     this.lifecycle.announce(container, `exec_create: ${request.cmd.join(' ')}`, { execID: id })
     return id
   }

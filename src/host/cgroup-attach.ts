@@ -1,6 +1,7 @@
-import { open } from 'node:fs/promises'
+import { closeSync, openSync, write } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { messageOf } from '../base/errors.js'
 import { readIfExists } from '../base/files.js'
 import { log } from '../base/log.js'
@@ -8,6 +9,8 @@ import { detectCgroups, parseProcCgroup } from './cgroup-layout.js'
 
 /** Milliseconds between two uses: less than a grace period. */
 const PAUSE = 3
+/** Clients start what they create, and run what they make an exec of, at once: mostly within so many milliseconds. */
+const EXPECTED = 60
 /** However long a start takes: who waits for longer than this has other worries. */
 const MOST = 2000
 
@@ -26,14 +29,17 @@ async function ownProcs(): Promise<string | undefined> {
   return undefined
 }
 
+/** To where it is. In a thread: the first one waits for the grace period. */
+const move = (file: number) => promisify(write)(file, String(process.pid))
+
 async function use(): Promise<void> {
   const procs = await (path ??= ownProcs())
   if (procs === undefined) return
-  const file = await open(procs, 'w')
+  const file = openSync(procs, 'w') // at once: a grace period is longer than most of what it is to be hidden behind
   try {
-    for (const end = performance.now() + MOST; holders > 0 && performance.now() < end; await sleep(PAUSE)) await file.write(String(process.pid))
+    for (const end = performance.now() + MOST; holders > 0 && performance.now() < end; await sleep(PAUSE)) await move(file)
   } finally {
-    await file.close()
+    closeSync(file)
   }
 }
 
@@ -54,4 +60,9 @@ export function keepAttachQuick(): () => void {
     if (held) holders--
     held = false
   }
+}
+
+/** The same for some milliseconds, when a client has made what it is likely to start next: a start is through with its preparations in less than a grace period. */
+export function expectAttach(): void {
+  setTimeout(keepAttachQuick(), EXPECTED).unref()
 }

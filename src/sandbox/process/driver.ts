@@ -20,7 +20,7 @@ import { buildConfig, buildWall, capabilitiesOf, sharedShm } from './build.js'
 import { filesOfStored } from './files.js'
 import { checkForGvisor } from './gvisor.js'
 import { ProcessSandbox, releaseFiles } from './sandbox.js'
-import type { MappedOwners, SnapshotStore } from './store.js'
+import type { MappedOwners, MountedSnapshot, SnapshotStore } from './store.js'
 
 /** Where one daemon keeps its containers' things, apart from every other daemon's. */
 export interface ProcessDriverOptions {
@@ -34,13 +34,25 @@ export interface ProcessDriverOptions {
 /** What goes when the container ends need not reach the disk: unmounting the overlay of others writes out all that waits for the file system below it. */
 const mountOptions = (spec: WorkloadSpec, owners: MappedOwners | undefined) => ({ volatile: spec.ephemeral ?? false, ...(owners ? { owners } : {}) })
 
+/** A start whose supervisor runs, and whose root is being mounted. */
+interface BegunStart {
+  supervisor: Begun
+  root: Promise<Root>
+}
+
+interface Root {
+  snapshot: MountedSnapshot
+  /** Undefined: the host's ids. */
+  owners: MappedOwners | undefined
+}
+
 /** The process isolation: OCI spec → conmon → crun (or another runtime). */
 export class ProcessDriver implements SandboxDriver {
   readonly isolation = 'process'
   /** Overlays of containers that do not run, mounted for work on their files: how many jobs use each. */
   readonly #mounted = new Map<string, number>()
   /** Starts that have begun and have no attachments yet. */
-  readonly #begun = new Map<string, Begun>()
+  readonly #begun = new Map<string, BegunStart>()
 
   constructor(private readonly options: ProcessDriverOptions) {}
 
@@ -112,16 +124,20 @@ export class ProcessDriver implements SandboxDriver {
     this.#begun.set(spec.id, await this.#begin(spec, options))
   }
 
-  async #begin(spec: WorkloadSpec, options: SupervisedOptions): Promise<Begun> {
+  async #begin(spec: WorkloadSpec, options: SupervisedOptions): Promise<BegunStart> {
     await this.#makeDirectories(spec)
-    return Supervised.begin(options)
+    const supervisor = Supervised.begin(options)
+    const root = this.#mountRoot(spec)
+    root.catch(() => {}) // told by create
+    return { supervisor, root }
   }
 
   async callOff(spec: Pick<WorkloadSpec, 'id' | 'runDir'>): Promise<void> {
     const begun = this.#begun.get(spec.id)
     if (!begun) return
     this.#begun.delete(spec.id)
-    await begun.callOff()
+    await begun.supervisor.callOff()
+    await begun.root.catch(() => {})
     await releaseFiles(spec, this.options.snapshots)
   }
 
@@ -133,22 +149,19 @@ export class ProcessDriver implements SandboxDriver {
     try {
       const wall = await buildWall(spec)
       if (supervisedOptions.runtime.kind === 'runsc') wall.capabilities = knownToGvisor(wall.capabilities)
-      // Both to their end, before anything is undone.
-      const owners = await this.#owners(spec)
-      const [mounted, written] = await Promise.allSettled([this.#mountRoot(spec, owners), this.#writeFiles(spec, owners)])
-      if (mounted.status === 'rejected') throw mounted.reason
-      if (written.status === 'rejected') throw written.reason
-      const snapshot = mounted.value
+      const { snapshot, owners } = await begun.root
+      await this.#writeFiles(spec, owners)
       const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments, ...(owners ? { userns: owners.userns } : {}) })
       useCachedFilter(supervisedOptions.runtime, config)
       await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
-      const supervised = await begun.create()
+      const supervised = await begun.supervisor.create()
       void keepFilter(supervisedOptions.runtime, spec.id, config)
       // crun has a copy of its own, and this one lies in memory for nothing.
       if (supervisedOptions.runtime.kind === 'crun') rmSync(join(spec.runDir, 'config.json'), { force: true })
       return new ProcessSandbox(spec, supervised, await cgroupOf(supervisedOptions.cgroupPath), snapshots, this.#socketDirectory)
     } catch (error) {
-      await begun.callOff().catch((failure: unknown) => log.error('cannot call off a start', { id: spec.id, error: messageOf(failure) }))
+      await begun.supervisor.callOff().catch((failure: unknown) => log.error('cannot call off a start', { id: spec.id, error: messageOf(failure) }))
+      await begun.root.catch(() => {}) // to its end, before it is undone
       await releaseFiles(spec, snapshots).catch((failure: unknown) => log.error('cannot clean up after a failed start', { id: spec.id, error: messageOf(failure) }))
       throw error
     }
@@ -162,12 +175,13 @@ export class ProcessDriver implements SandboxDriver {
     return { userns: await ensureUserns(this.options.execRoot, spec.idMap), uid, gid }
   }
 
-  async #mountRoot(spec: WorkloadSpec, owners: MappedOwners | undefined) {
+  async #mountRoot(spec: WorkloadSpec): Promise<Root> {
     const { snapshots } = this.options
+    const owners = await this.#owners(spec)
     while (snapshots.unmount(spec.id)); // left by a daemon that died between two steps
     const snapshot = await snapshots.prepare(spec.id, spec.layers)
     await snapshots.mount(snapshot, mountOptions(spec, owners))
-    return snapshot
+    return { snapshot, owners }
   }
 
   async #makeDirectories(spec: WorkloadSpec): Promise<void> {
@@ -207,6 +221,7 @@ export class ProcessDriver implements SandboxDriver {
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
     const { snapshots } = this.options
+    await this.callOff(spec) // it has the root mounted
     const snapshot = await snapshots.prepare(spec.id, spec.layers)
     if (operation.op === 'layer' || operation.op === 'size' || operation.op === 'changes') return filesOfStored(spec, snapshot, operation)
     const users = this.#mounted.get(spec.id) ?? 0

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { expect, it } from 'vitest'
-import { keepAttachQuick } from '../../../src/host/cgroup-attach.js'
+import { expectAttach, keepAttachQuick } from '../../../src/host/cgroup-attach.js'
 
 // How much it helps is a figure of `make bench` (docs/decisions/0010-life-of-a-container.md); here: what it does to this process.
 
@@ -28,5 +28,18 @@ it('uses the lock while somebody holds it, leaves this process where it is, and 
   const again = keepAttachQuick()
   await expect.poll(open).toBe(1)
   again()
+  await expect.poll(open).toBe(0)
+})
+
+it('is called off by itself when what was expected does not come', async () => {
+  expectAttach()
+  await expect.poll(open).toBe(1)
+  const held = keepAttachQuick()
+  await new Promise((resolve) => setTimeout(resolve, 150))
+  expect(open()).toBe(1) // somebody else still holds it
+  held()
+  await expect.poll(open).toBe(0)
+  expectAttach()
+  await expect.poll(open).toBe(1)
   await expect.poll(open).toBe(0)
 })

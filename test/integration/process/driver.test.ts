@@ -274,7 +274,22 @@ describe('a start', () => {
     await driver.callOff(spec)
     await driver.callOff(spec)
     expect(existsSync(spec.runDir)).toBe(false)
+    expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(spec.id)
+    await driver.removeState(spec) // the writable layer stays the container's until then
     await expect.poll(() => fixture.leaks()).toEqual([])
+  })
+
+  it('does not get into the way of work on the container\'s files, nor of the start after that', async () => {
+    const spec = workload(fixture, ['cat', '/etc/data'])
+    await driver.begin(spec)
+    const job = await driver.files(spec, { op: 'stat', path: '/etc/data' })
+    await job.done
+    expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(spec.id)
+    await driver.begin(spec)
+    const sandbox = await driver.create(spec, {})
+    live.push({ spec, sandbox })
+    await sandbox.start()
+    expect((await sandbox.exited).code).toBe(0)
   })
 })
 
