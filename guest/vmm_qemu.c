@@ -11,6 +11,7 @@
 #include "vmm.h"
 
 #define LOG_MAX 262144u
+#define DESCRIPTORS 256 /* more than QEMU opens */
 
 static pid_t pid = -1;
 static int wait_status;
@@ -76,6 +77,11 @@ static void become_qemu(char *const args[], int link, int qmp, int output) {
     /* A clone's RAM is a file's, which has small pages anyhow: what large ones are left for (translated code, heap) they only make larger. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   }
+  /*
+   * QEMU has some 90 descriptors. A table of more than 64 has to be allocated, and for a process with threads the kernel puts it in place only after a grace period (expand_fdtable in fs/file.c; 8 to 18 ms
+   * with HZ=250). Here there is one thread, and the table keeps its size across exec.
+   */
+  if (dup2(null, DESCRIPTORS - 1) >= 0) close(DESCRIPTORS - 1);
   dup2(null, 0);
   dup2(output, 1);
   dup2(output, 2);

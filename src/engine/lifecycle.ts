@@ -8,6 +8,7 @@ import type { FileJob, FileOperation } from '../sandbox/files.js'
 import { Connections } from './connections.js'
 import { type Container, recordExit } from './container.js'
 import type { EventBus } from './events.js'
+import { ExpectedStarts } from './expected-starts.js'
 import { HealthMonitor } from './health-monitor.js'
 import { KeyedLock } from './lock.js'
 import { EngineMetrics } from './metrics.js'
@@ -34,11 +35,6 @@ export interface LifecycleParts {
   paths: SpecPaths
 }
 
-/** A start that has been prepared for this long (ms) does not come. */
-const EXPECTED_MS = 2000
-/** Starts that are prepared at the same time. */
-const MOST_EXPECTED = 8
-
 /** Seconds between SIGTERM and SIGKILL when neither the container nor the client says (Docker). */
 const defaultStopTimeout = 10
 
@@ -56,8 +52,12 @@ const delay = (ms: number) => new Promise<'timeout'>((resolve) => setTimeout(() 
 export class Lifecycle {
   readonly #lock = new KeyedLock()
   readonly #restartDelay = new Map<string, number>()
-  /** Containers that are likely to be started soon: when that is given up. */
-  readonly #expected = new Map<string, NodeJS.Timeout>()
+  readonly #expected = new ExpectedStarts({
+    possible: (container) => !this.#stopping && !container.isUp && !container.record.state.starting && ['created', 'exited'].includes(container.record.state.status) && this.parts.drivers[container.record.isolation].begin !== undefined,
+    begin: (container) => this.#begin(container),
+    callOff: (container) => this.#destroy(container, undefined),
+    exclusive: (container, section) => this.exclusive(container, section),
+  })
   readonly health: HealthMonitor
   readonly metrics: EngineMetrics
   #stopping = false
@@ -108,29 +108,13 @@ export class Lifecycle {
     await this.parts.drivers[container.record.isolation].begin?.(await this.specOf(container.record))
   }
 
-  /**
-   * A client waits for the output of a container that does not run: docker run and docker start do so some milliseconds before they start it. What needs nothing of the start is begun then, and called off when none comes.
-   */
+  /** A client waits for the output of a container that does not run: docker run and docker start do so some milliseconds before they start it. */
   expectStart(container: Container): void {
-    const { record } = container
-    const still = () => !this.#stopping && !container.isUp && !record.state.starting && ['created', 'exited'].includes(record.state.status)
-    if (!this.parts.drivers[record.isolation].begin || this.#expected.has(container.id) || this.#expected.size >= MOST_EXPECTED || !still()) return
-    const callOff = () => {
-      this.#expected.delete(container.id)
-      void this.#lock.run(container.id, async () => {
-        if (still()) await this.#destroy(container, undefined)
-      }).catch((error: unknown) => log.error('cannot call off a start', { id: container.id, error: messageOf(error) }))
-    }
-    this.#expected.set(container.id, setTimeout(callOff, EXPECTED_MS).unref())
-    const begin = () => this.#lock.run(container.id, async () => {
-      if (still()) await this.#begin(container)
-    }).catch((error: unknown) => log.debug('cannot begin a start', { id: container.id, error: messageOf(error) })) // the start itself says so
-    setImmediate(() => void begin()) // first the client gets its answer
+    this.#expected.expect(container)
   }
 
   async #start(container: Container): Promise<void> {
-    clearTimeout(this.#expected.get(container.id))
-    this.#expected.delete(container.id)
+    this.#expected.come(container)
     const { record } = container
     clearTimeout(container.restartTimer)
     const begun = performance.now()

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
 import { runOk } from '../base/run.js'
+import { loadedLibraries } from '../host/loader.js'
 import { disarm, neededWithout } from './disarm.js'
 
 /** A program, and the libraries that it never calls as it is called here. */
@@ -28,19 +29,13 @@ const stateOf = (files: readonly string[]): string => files.map((path) => {
   return s ? `${s.ino} ${s.size} ${s.mtimeMs}` : ''
 }).join('\n')
 
-/** name → path, as the dynamic loader finds them (ld.so(8), --list). Rejects for a program that needs no loader. */
-async function librariesOf(loader: string, program: string): Promise<Map<string, string>> {
-  const { stdout } = await runOk(loader, ['--list', program], { env: { PATH: '/usr/bin:/bin' }, timeoutMs: PATIENCE })
-  return new Map([...stdout.matchAll(/^\s*(\S+) => (\/\S+) \(0x[0-9a-f]+\)$/gm)].map((match) => [match[1]!, match[2]!]))
-}
-
 /** The libraries of {@link LightProgram.never} that none of the programs needs otherwise: name → path. */
 async function unused(loader: string, programs: readonly LightProgram[]): Promise<Map<string, string>> {
   const found = new Map<string, string>()
   const needed = new Set<string>()
   for (const { path, never } of programs) {
-    const libraries = await librariesOf(loader, path)
-    const contents = new Map(await Promise.all([...libraries].map(async ([name, file]) => [name, await readFile(file)] as const)))
+    const libraries = await loadedLibraries(loader, path)
+    const contents = new Map(await Promise.all([...libraries].flatMap(([name, file]) => (file === undefined ? [] : [readFile(file).then((content) => [name, content] as const)]))))
     for (const [name, disarmed] of neededWithout([await readFile(path)], (name) => contents.get(name), new Set(never))) {
       const file = libraries.get(name)
       if (disarmed && file !== undefined) found.set(name, file)

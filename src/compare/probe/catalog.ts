@@ -71,7 +71,8 @@ export const PROBES: readonly Probe[] = [
     ],
   },
   {
-    name: 'network throughput', seconds: 1.2, side: 'client', words: ({ address }) => ['iperf3', '--client', address, '--port', '5201', '--time', '1', '--reverse', '--json', '--interval', '0'],
+    // Not the first second: TCP's window grows in it, and an emulator translates what it runs.
+    name: 'network throughput', seconds: 2.2, side: 'client', words: ({ address }) => ['iperf3', '--client', address, '--port', '5201', '--omit', '1', '--time', '1', '--reverse', '--json', '--interval', '0'],
     parse: (text) => ({ 'network-throughput': iperfReceived(text) }), figures: [{ id: 'network-throughput', title: 'TCP to the host (iperf3)', unit: 'Mbit/s', better: 'more' }],
   },
   {

@@ -5,6 +5,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { codeOf, HullError } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import { runOk } from '../../base/run.js'
+import { loadedLibraries } from '../../host/loader.js'
 import { disarm, neededWithout } from '../../oci/disarm.js'
 import { NEVER_CALLED } from './never-called.js'
 import { JAIL_PATHS } from './qemu.js'
@@ -94,16 +95,14 @@ export interface LibraryClosure {
   libraries: Map<string, string>
 }
 
-/** Shared libraries that these programs load. The dynamic loader itself says it (ld.so(8), --list). */
+/** Shared libraries that these programs load. */
 export async function libraryClosure(programs: string[]): Promise<LibraryClosure> {
   const loader = '/lib64/ld-linux-x86-64.so.2'
   const libraries = new Map<string, string>()
   for (const program of programs) {
-    const { stdout } = await runOk(loader, ['--list', program], { env: { PATH: '/usr/bin:/bin' }, timeoutMs: 10_000 })
-    for (const line of stdout.split('\n')) {
-      const found = /^\s*(\S+) => (\/\S+) \(0x[0-9a-f]+\)$/.exec(line)
-      if (found && found[1] !== loader) libraries.set(found[1]!.slice(found[1]!.lastIndexOf('/') + 1), found[2]!)
-      else if (/=> not found/.test(line)) throw new HullError(500, `isolation vm: ${program}: library ${line.trim()}; reinstall the package qemu-system-x86`)
+    for (const [name, path] of await loadedLibraries(loader, program)) {
+      if (path === undefined) throw new HullError(500, `isolation vm: ${program}: library ${name} not found; reinstall the package qemu-system-x86`)
+      if (path !== loader) libraries.set(name, path)
     }
   }
   return { loader, libraries }
