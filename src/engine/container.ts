@@ -42,6 +42,11 @@ export class Container {
     return this.record.state.status === 'running' || this.record.state.status === 'paused'
   }
 
+  /** It does not run, and nothing but a request is needed for it to. */
+  get mayStart(): boolean {
+    return !this.record.state.starting && (this.record.state.status === 'created' || this.record.state.status === 'exited')
+  }
+
   /** Aborted when the present (or first) run has ended and its log is complete; already so when nothing runs any more. */
   get runEnded(): AbortSignal {
     const { status, starting } = this.record.state

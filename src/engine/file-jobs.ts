@@ -17,6 +17,10 @@ export class FileJobs {
     return job
   }
 
+  get idle(): boolean {
+    return this.#jobs.size === 0
+  }
+
   /** Resolves when none is left; those that take too long are ended. */
   async settled(): Promise<void> {
     if (this.#jobs.size === 0) return

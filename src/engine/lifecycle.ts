@@ -53,7 +53,7 @@ export class Lifecycle {
   readonly #lock = new KeyedLock()
   readonly #restartDelay = new Map<string, number>()
   readonly #expected = new ExpectedStarts({
-    possible: (container) => !this.#stopping && !container.isUp && !container.record.state.starting && ['created', 'exited'].includes(container.record.state.status) && this.parts.drivers[container.record.isolation].begin !== undefined,
+    possible: (container) => !this.#stopping && container.mayStart && container.fileJobs.idle && this.parts.drivers[container.record.isolation].begin !== undefined,
     begin: (container) => this.#begin(container),
     callOff: (container) => this.#destroy(container, undefined),
     exclusive: (container, section) => this.exclusive(container, section),

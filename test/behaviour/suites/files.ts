@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { get, type IncomingMessage, request } from 'node:http'
+import type { Socket } from 'node:net'
 import { mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -209,6 +212,27 @@ export function defineFiles(isolation: 'process' | 'vm'): void {
       expect(await ok('start', '-a', 'still')).toBe('hello')
       expect((await docker('run', '--rm', '--isolation=process', 'committed:2', 'cat', '/kept', '/tmp/in')).stdout).toBe('kept\nhello\n')
       await ok('rm', 'still')
+    })
+
+    it.runIf(!vm)('a copy that nobody reads keeps its files when somebody attaches, which is how a start begins', async () => {
+      await create('held', testImage, 'true')
+      await writeFile(join(scratch, 'big'), Buffer.alloc(32 << 20))
+      await ok('cp', join(scratch, 'big'), 'held:/tmp/big')
+      const id = await ok('inspect', '-f', '{{.Id}}', 'held')
+      const pid = (await readFile(join(daemon.directory, 'pid'), 'utf8')).trim()
+      const mounted = async () => (await readFile(`/proc/${pid}/mounts`, 'utf8')).includes(id)
+      const copy = await new Promise<IncomingMessage>((resolve, reject) => void get({ socketPath: daemon.socket, path: '/containers/held/archive?path=/tmp/big' }, resolve).on('error', reject))
+      expect(await mounted()).toBe(true)
+      const attach = request({ socketPath: daemon.socket, method: 'POST', path: '/containers/held/attach?stream=1&stdout=1', headers: { Connection: 'Upgrade', Upgrade: 'tcp' } }).end()
+      const [, socket] = (await once(attach, 'upgrade')) as [unknown, Socket]
+      await sleep(2500) // a start that does not come has been called off
+      expect(await mounted()).toBe(true)
+      let bytes = 0
+      for await (const chunk of copy) bytes += (chunk as Buffer).length
+      expect(bytes).toBeGreaterThan(32 << 20)
+      socket.destroy()
+      await expect.poll(mounted).toBe(false)
+      await ok('rm', 'held')
     })
 
     it('volumes and binds of a container that does not run', async () => {
