@@ -13,7 +13,7 @@ function warningsOf(needs: Needs, facts: Facts, isolation: Wall | null, unheard:
   if (needs.engineSockets.length > 0) warnings.push(`${needs.engineSockets.join(', ')} inside is root on the host, behind any wall`)
   for (const text of needs.unread) warnings.push(text)
   for (const text of facts.notes) warnings.push(text)
-  if (facts.slope.vm === null && facts.start.vm === null && facts.accelerator !== '') warnings.push('nothing was measured on this host: `hull compare IMAGE` puts figures behind the reasons')
+  if (facts.slope.vm === null && facts.start.vm === null && facts.accelerator !== '') warnings.push('neither start nor memory was measured on this host: `hull compare IMAGE` puts figures behind the reasons')
   return warnings
 }
 
