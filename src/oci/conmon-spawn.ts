@@ -2,7 +2,7 @@ import { closeSync, openSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { internal, messageOf } from '../base/errors.js'
+import { codeOf, internal, messageOf } from '../base/errors.js'
 import { DetachedChild } from '../host/child.js'
 import { childPipe, pipe } from '../host/streams.js'
 import { locateConmon } from './locate-conmon.js'
@@ -127,6 +127,8 @@ class Gate {
     if (this.#ours === undefined) return
     try {
       if (open) writeSync(this.#ours, new Uint8Array(1))
+    } catch (error) {
+      if (codeOf(error) !== 'EPIPE') throw error // nobody waits any more: `created` says why
     } finally {
       closeSync(this.#ours)
       this.#ours = undefined

@@ -279,6 +279,23 @@ describe('a start', () => {
     await expect.poll(() => fixture.leaks()).toEqual([])
   })
 
+  it.each(['conmon', 'what waits below it'])('says what became of a start that lost %s before it came', async (victim) => {
+    const spec = workload(fixture, ['true'])
+    await driver.begin(spec)
+    const pidOf = () => {
+      const conmon = Number((JSON.parse(readFileSync(join(spec.runDir, 'supervised.json'), 'utf8')) as { conmon: { pid: number } }).conmon.pid)
+      if (victim === 'conmon') return conmon
+      return Number(readFileSync(`/proc/${conmon}/task/${conmon}/children`, 'utf8').trim().split(' ')[0])
+    }
+    await expect.poll(() => existsSync(join(spec.runDir, 'supervised.json')) && pidOf() > 0).toBe(true)
+    await new Promise((resolve) => setTimeout(resolve, 100)) // at the gate
+    process.kill(pidOf(), 'SIGKILL')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    await expect(driver.create(spec, {})).rejects.toThrow(/^failed to create task for container: (?!.*EPIPE)/)
+    await driver.removeState(spec)
+    await expect.poll(() => fixture.leaks()).toEqual([])
+  })
+
   it('does not get into the way of work on the container\'s files, nor of the start after that', async () => {
     const spec = workload(fixture, ['cat', '/etc/data'])
     await driver.begin(spec)
