@@ -7,7 +7,7 @@ const PATIENCE = 2000
 /** Starts that are prepared at the same time. */
 const MOST = 8
 
-/** What an expected start is made of. Both are called with nothing else going on in this container's life. */
+/** What an expected start is made of. `begin` and `callOff` are called within `exclusive`: nothing else goes on in this container's life. */
 export interface Preparation {
   /** Whether it can still come to a start. */
   possible(container: Container): boolean

@@ -10,7 +10,7 @@ import { bodyOf } from './start.js'
 const INSTANCES = 8
 const FEWEST = 6
 const NOISE = 'lost in the noise of MemAvailable'
-/** … that are started even when the time is over: without them there is no figure. */
+/** Instances of a curve that are started even when the time is over, and those of which memory is looked at after it was freed. */
 const LEAST = 3
 /** ms that the last one gets to come to rest. */
 const REST = 2000

@@ -67,12 +67,12 @@ async function life(context: CompareContext, way: Way): Promise<Record<string, n
         if (first !== undefined) row['start-output'] = first - begun
       }
       if (workload.behaviour === 'exits') {
-        await client.json('POST', `/containers/${id}/wait`)
+        await client.json('POST', `/containers/${id}/wait`, { signal: context.signal })
         row['start-total'] = since(begun)
       } else {
         row['start-total'] = row['start-http'] ?? row['start-output'] ?? row['start-running']
         const stopping = performance.now()
-        await client.call('POST', `/containers/${id}/stop`)
+        await client.call('POST', `/containers/${id}/stop`, { signal: context.signal })
         row['stop'] = since(stopping)
       }
     } finally {

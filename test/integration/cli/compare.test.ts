@@ -72,6 +72,18 @@ it.each(['SIGINT', 'SIGKILL'] as const)('%s: nothing is left, or the next compar
   expect(await daemon.ok('ps', '-aq')).toBe('')
 }, 120_000)
 
+it('SIGINT is not kept waiting by a workload that ignores SIGTERM', async () => {
+  const child = spawn(program, lab.arguments('--isolation', 'process', '--sections', 'start', testImage, 'sleep', '1000'), { stdio: 'ignore', env: lab.env })
+  const code = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  const stopping = async () => (await daemon.ok('events', '--since', '60s', '--until', '0s', '--filter', 'event=kill', '--format', '{{.Actor.Attributes.signal}}')).split('\n').includes('15')
+  await until('one is being stopped, for up to ten seconds', stopping, 20_000)
+  const asked = performance.now()
+  child.kill('SIGINT')
+  expect(await code).toBe(130)
+  expect(performance.now() - asked).toBeLessThan(6000)
+  expect(await daemon.ok('ps', '-aq')).toBe('')
+}, 60_000)
+
 it.each<[string, string[], number, RegExp]>([
   ['no such image', ['nosuch:1'], 1, /No such image: nosuch:1/],
   ['an isolation that is none', ['--isolation', 'jar', testImage], 125, /want some of process/],
