@@ -61,6 +61,7 @@ native: $(NPM_STAMP)
 	@$(MAKE) -C native/unpack
 	@$(MAKE) -C native/files
 	@$(MAKE) -C native/crun-wrap
+	@$(MAKE) -C native/monitor
 	@$(MAKE) -C native/drills
 	@$(MAKE) -C native/surface
 
@@ -147,7 +148,7 @@ install: build
 	install -m 0755 bin/hull bin/hulld $(LIB)/bin
 	install -m 0644 package.json package-lock.json LICENSE $(LIB)
 	rm -rf $(LIB)/dist && cp -R dist $(LIB)/dist
-	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/hull-files build/crun-wrap build/runsc-wrap build/hull-gate.so build/hull-drills build/hull-surface $(LIB)/build
+	install -m 0755 build/hull.node build/hull-unpack build/hull-extents build/hull-files build/crun-wrap build/runsc-wrap build/hull-gate.so build/hull-monitor build/hull-drills build/hull-surface $(LIB)/build
 	rm -rf $(LIB)/build/guest && cp -R build/guest $(LIB)/build/guest
 	cd $(LIB) && $(NPM_INSTALL) --omit=dev
 	ln -sfn ../lib/hull/bin/hull $(DESTDIR)$(PREFIX)/bin/hull

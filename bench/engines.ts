@@ -105,7 +105,7 @@ export class Bench {
     const pooled = await this.#hulld('pool', 1)
     this.pooled = { name: 'hull vm, made ahead', ...pooled, cli: ['docker'], runFlags: ['--isolation=vm'], helpers: /^$/, pullFlags: [] }
     for (const isolation of ['process', 'vm']) {
-      const engine: Engine = { name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(conmon|hull-vmm|qemu-system.*)$/, pullFlags: [] }
+      const engine: Engine = { name: `hull ${isolation}`, version, cli: ['docker'], env, runFlags: [`--isolation=${isolation}`], helpers: /^(hull-monitor|hull-vmm|qemu-system.*)$/, pullFlags: [] }
       this.engines.push(engine)
       if (isolation === 'process') this.#renamed.set(engine, { ...engine, name: 'hull' })
     }

@@ -1,4 +1,4 @@
-/* hull-vmm: the supervisor between conmon, the daemon, QEMU and the guest's agent. See PROTOCOL.md. */
+/* hull-vmm: the supervisor between hull-monitor, the daemon, QEMU and the guest's agent. See PROTOCOL.md. */
 #ifndef HULL_VMM_H
 #define HULL_VMM_H
 

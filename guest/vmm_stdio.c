@@ -1,4 +1,4 @@
-/* Descriptors 0, 1 and 2: the workload's own, as conmon gave them. */
+/* Descriptors 0, 1 and 2: the workload's own, as hull-monitor gave them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* conmon's attach socket and pseudo-terminals. */
+/* Connections to sockets of ours, and pseudo-terminals. */
 #include "bridge.h"
 #include "common.h"
 
@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <termios.h>
 #include <time.h>
@@ -19,7 +18,6 @@
 struct stream_task {
   struct task task;
   char *path;
-  bool raw, silent;
   int listener, timeout;
 };
 
@@ -37,39 +35,38 @@ static void stream_drop(struct task *task) {
   free(self->path);
 }
 
-/* ---- conmon ---- */
+/* ---- a connection ---- */
 
-static void conmon_run(struct task *task) {
-  struct stream_task *self = (struct stream_task *)task;
-  struct sockaddr_un address;
-  AUTO_CLOSE directory = socket_address(self->path, &address);
-  if (directory < 0) return task_fail(task, errno, "open", self->path);
-  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (fd < 0) return task_fail(task, errno, "socket", NULL);
-  /* connect waits for room in the backlog (10): not for ever, conmon may be stopped. */
-  struct timeval patience = {.tv_sec = 10};
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-    task_fail(task, errno == EAGAIN ? ETIMEDOUT : errno, "connect", self->path);
-    close(fd);
-    return;
-  }
-  task->fd = bridge_start(fd, self->raw ? BRIDGE_CONMON_RAW : BRIDGE_CONMON_FRAMED, self->silent);
-  if (task->fd < 0) task_fail(task, errno, "socketpair", NULL);
+enum { FIRST_MAX = 64 };
+
+static bool arg_bytes(napi_env env, napi_value value, const char *name, void **data, size_t *size) {
+  napi_typedarray_type type;
+  bool is_array = false;
+  if (napi_is_typedarray(env, value, &is_array) != napi_ok || !is_array) return arg_invalid(env, name, "must be a Uint8Array");
+  if (napi_get_typedarray_info(env, value, &type, size, data, NULL, NULL) != napi_ok) return false;
+  return (type == napi_uint8_array && *size > 0 && *size <= FIRST_MAX) || arg_invalid(env, name, "must be 1 to 64 bytes");
 }
 
-static napi_value js_conmon_attach(napi_env env, napi_callback_info info) {
-  napi_value argv[3];
-  if (!arg_all(env, info, 3, argv)) return NULL;
-  struct stream_task *self = task_new(env, sizeof *self, conmon_run, stream_drop);
-  if (!self) return NULL;
-  self->listener = -1;
-  if (!arg_string(env, argv[0], "socketPath", &self->path) || !arg_bool(env, argv[1], "raw", &self->raw) ||
-      !arg_bool(env, argv[2], "silent", &self->silent)) {
-    task_discard(&self->task);
-    return NULL;
+/* At once: to a socket of this host either there is room in the backlog, or connect says EAGAIN. */
+static napi_value js_connect_saying(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  AUTO_FREE path = NULL;
+  void *first;
+  size_t size;
+  struct sockaddr_un address;
+  if (!arg_all(env, info, 2, argv) || !arg_string(env, argv[0], "path", &path) || !arg_bytes(env, argv[1], "first", &first, &size)) return NULL;
+  AUTO_CLOSE directory = socket_address(path, &address);
+  if (directory < 0) return error_throw(env, errno, "open", path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return error_throw(env, errno, "socket", NULL);
+  const char *call = "connect";
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+    call = "send";
+    if (send(fd, first, size, MSG_NOSIGNAL) == (ssize_t)size) return value_int(env, fd); /* it fits into an empty buffer */
   }
-  return task_start(env, &self->task);
+  int error = errno;
+  close(fd);
+  return error_throw(env, error, call, path);
 }
 
 /* ---- pseudo-terminals ---- */
@@ -204,7 +201,7 @@ static napi_value js_bridge_pty(napi_env env, napi_callback_info info) {
     close_quietly(copy);
     return error_throw(env, errno, "fcntl", NULL);
   }
-  int fd = bridge_start(copy, BRIDGE_PTY, false);
+  int fd = bridge_start(copy);
   if (fd < 0) return error_throw(env, errno, "socketpair", NULL);
   return value_int(env, fd);
 }
@@ -258,7 +255,7 @@ static napi_value js_listen_connected(napi_env env, napi_callback_info info) {
 }
 
 bool streams_register(napi_env env, napi_value exports) {
-  static const struct function functions[] = {{"conmonAttach", js_conmon_attach},
+  static const struct function functions[] = {{"connectSaying", js_connect_saying},
                                               {"receiveConsole", js_receive_console},
                                               {"bridgePty", js_bridge_pty},
                                               {"ttyResize", js_tty_resize},

@@ -11,7 +11,7 @@ const list = (path) => { try { return readdirSync(path) } catch { return [] } }
 const link = (path) => { try { return readlinkSync(path) } catch { return '' } }
 
 function processes() {
-  const names = /^(conmon|crun|runc|runsc|runsc-wrap|crun-wrap|hull-vmm|virtiofsd|hull-unpack|hulld|qemu-system-.*|bwrap|dockerd|containerd)$/
+  const names = /^(hull-monitor|conmon|crun|runc|runsc|runsc-wrap|crun-wrap|hull-vmm|virtiofsd|hull-unpack|hulld|qemu-system-.*|bwrap|dockerd|containerd)$/
   const found = []
   for (const pid of list('/proc').filter((name) => /^\d+$/.test(name))) {
     const words = read(`/proc/${pid}/cmdline`).split('\0')

@@ -69,7 +69,7 @@ async function fill(most: number, start: (index: number) => Promise<number>, pid
 /** Processes of the containers of an engine, by the ids on their supervisors' command lines, and what is below. */
 async function familyOfAll(ids: ReadonlySet<string>): Promise<number[]> {
   const all = await processes()
-  const family = new Set(all.filter(({ commandLine, name }) => /conmon|containerd-shim/.test(name) && (commandLine.match(/[0-9a-f]{64}/g) ?? []).some((id) => ids.has(id))).map(({ pid }) => pid))
+  const family = new Set(all.filter(({ commandLine, name }) => /hull-monitor|conmon|containerd-shim/.test(name) && (commandLine.match(/[0-9a-f]{64}/g) ?? []).some((id) => ids.has(id))).map(({ pid }) => pid))
   for (let grown = true; grown;) {
     grown = false
     for (const { pid, parent } of all) {

@@ -28,7 +28,7 @@ export const memory: Part = async ({ bench, image, limitMs }) => {
   return {
     title: 'Memory that the engine adds per idle container',
     text: [
-      '`docker run -d IMAGE sleep 100000`. PSS: the engine\'s own processes per container (conmon, containerd-shim, QEMU with all of its guest\'s RAM). MemAvailable: what the whole host lost, workload and kernel included (noisy).',
+      '`docker run -d IMAGE sleep 100000`. PSS: the engine\'s own processes per container (hull-monitor, conmon, containerd-shim, QEMU with all of its guest\'s RAM). MemAvailable: what the whole host lost, workload and kernel included (noisy).',
       '', '| engine | containers | PSS of supervisors, MB each | MemAvailable, MB each |', '|---|---|---|---|', ...rows, '',
     ].join('\n'),
   }

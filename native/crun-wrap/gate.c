@@ -1,9 +1,9 @@
 /*
  * build/hull-gate.so, loaded into crun before its own code (LD_PRELOAD): holds it, with all its libraries loaded and linked, until the daemon has made what it needs (root file system, network, config.json), and then lets it
- * go on where only cgroup v1 is seen (hybrid.h). So conmon and crun are started while the daemon still works, and what their start takes is nobody's wait.
+ * go on where only cgroup v1 is seen (hybrid.h). So hull-monitor and crun are started while the daemon still works, and what their start takes is nobody's wait.
  *
- * HULL_GATE: the number of the pipe that the daemon writes one byte into. Its end without one (the start was called off, the daemon has died) ends crun before it has done anything: exit code 125. conmon's death does so too
- * (PR_SET_PDEATHSIG, which conmon sets and exec keeps).
+ * HULL_GATE: the number of the pipe that the daemon writes one byte into. Its end without one (the start was called off, the daemon has died) ends crun before it has done anything: exit code 125. The monitor's death does so too
+ * (PR_SET_PDEATHSIG, which it sets and exec keeps).
  */
 #define _GNU_SOURCE
 #include "hybrid.h"

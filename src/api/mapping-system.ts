@@ -14,7 +14,7 @@ export interface VersionInfo {
   kernelVersion: string
 }
 
-/** GET /version. `parts`: crun, conmon, … and their versions. */
+/** GET /version. `parts`: crun, tini and their versions. */
 export function versionJson(version: VersionInfo, parts: Record<string, string>): object {
   const api = `1.${maxMinor}`
   const min = `1.${minMinor}`
@@ -111,7 +111,7 @@ export function infoJson(info: EngineInfo, version: VersionInfo, now = new Date(
     LiveRestoreEnabled: true,
     Isolation: info.defaultIsolation,
     InitBinary: 'tini',
-    ContainerdCommit: commit(info.components.conmon),
+    ContainerdCommit: commit(version.version), // what stands in its place is ours
     RuncCommit: commit(info.components[info.defaultRuntime]),
     InitCommit: commit(info.components.tini),
     SecurityOptions: info.securityOptions,

@@ -44,9 +44,9 @@ export async function processes(): Promise<Running[]> {
   return found
 }
 
-/** What stands for a container on the host: its conmon (and that of a VM's file server), which has the id on its command line, and all below. */
+/** What stands for a container on the host: its hull-monitor (and that of a VM's file server), which has the id on its command line, and all below. */
 export function familyOf(id: string, all: readonly Running[]): Running[] {
-  const family = all.filter(({ name, commandLine }) => name === 'conmon' && commandLine.includes(id))
+  const family = all.filter(({ name, commandLine }) => name === 'hull-monitor' && commandLine.includes(id))
   for (let at = 0; at < family.length; at += 1) family.push(...all.filter(({ parent }) => parent === family[at]!.pid))
   return family
 }

@@ -79,7 +79,7 @@ export interface MemoryParts {
   guestKernel: number
   /** The hypervisor without the guest's RAM, or gVisor's sentry. */
   vmm: number
-  /** conmon, hull-vmm: what watches over the instance. */
+  /** hull-monitor, hull-vmm: what watches over the instance. */
   supervisor: number
 }
 

@@ -74,9 +74,8 @@ export function networkOf(flags: DaemonFlags, owners?: NamespaceOwners): BridgeN
 export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
   const { dataRoot, execRoot } = flags
   const [facts, storage, runtimes] = await Promise.all([hostFacts(), openStorage({ dataRoot, execRoot, diskBytes: flags.vmDiskBytes, imageSizes: IMAGE_SLOTS }), installedRuntimes()])
-  const [images, conmon, tini] = await Promise.all([
+  const [images, tini] = await Promise.all([
     openImageService({ dataRoot, storage, registries: { ...defaultSettings, insecure: flags.insecureRegistries } }),
-    versionOf('conmon'),
     versionOf('/usr/bin/tini-static'),
     mkdir(join(execRoot, 'containers'), { recursive: true, mode: 0o711 }),
   ])
@@ -130,7 +129,6 @@ export async function assembleEngine(flags: DaemonFlags): Promise<HullEngine> {
     cgroupVersion: facts.cgroup.layout === 'v2' ? '2' : '1',
     components: {
       crun: runtimes['crun']?.version ?? '',
-      conmon: conmon.replace(/^conmon version /, ''),
       tini: tini.replace(/^tini version /, ''),
     },
     gvisor: gvisorHere,

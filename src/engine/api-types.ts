@@ -538,7 +538,7 @@ export interface EngineInfo {
   /** 'name=seccomp,profile=builtin' and the like. */
   securityOptions: string[]
   networkPlugins: string[]
-  /** Versions by name: crun, conmon, tini. */
+  /** Versions by name: crun, tini. */
   components: Record<string, string>
   insecureRegistries: string[]
   httpProxy: string

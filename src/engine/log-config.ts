@@ -1,5 +1,5 @@
 import { badRequest } from '../base/errors.js'
-import type { LogLimits } from '../oci/log-rotation.js'
+import type { LogLimits } from '../oci/log-files.js'
 import type { HostConfig } from './api-types.js'
 import { bytesOf } from './size.js'
 import type { ContainerRecord } from './store.js'

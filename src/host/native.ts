@@ -81,13 +81,8 @@ export interface Native {
   tapOpenAlone(): Promise<number>
 
   // streams that Node cannot read -------------------------------------------------------------------------
-  /**
-   * Connects to conmon's attach socket (SOCK_SEQPACKET; first byte of a packet: 2 stdout, 3 stderr) and returns one end of a
-   * SOCK_STREAM socketpair that a thread bridges to it. Container output arrives there in Docker's multiplexed framing
-   * (8-byte header: stream 1|2, 0,0,0, length u32 big-endian), or raw when `raw`. What is written goes to the container's
-   * stdin; shutdown(SHUT_WR) is passed on as end of input. Paths longer than sun_path work (connect by /proc/self/fd).
-   */
-  conmonAttach(socketPath: string, raw: boolean, silent: boolean): Promise<number>
+  /** Connects to a SOCK_STREAM socket, has said `first` (at most 64 bytes) when it returns, and returns the descriptor. Paths longer than sun_path work (connect by /proc/self/fd). EAGAIN: more are waiting than it has room for. */
+  connectSaying(path: string, first: Uint8Array): number
   /** Listens on `socketPath` (already when the call returns its promise: start the runtime then), waits (at most `timeoutMs`) for one SCM_RIGHTS message as OCI runtimes send to --console-socket, unlinks the path,
    *  and returns the pseudo-terminal's master. */
   receiveConsole(socketPath: string, timeoutMs: number): Promise<number>

@@ -1,15 +1,15 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { connect, Socket } from 'node:net'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { codeOf } from '../base/errors.js'
 import { native } from './native.js'
 import { O_PATH } from './paths.js'
 
 /**
- * A bridge's end as a stream. When the far side ends, so does ours (allowHalfOpen is false), which ends the bridge's thread;
- * `end()` passes end of input on and leaves the output open; `destroy()` detaches.
+ * A stream socket of ours, which it takes over, as a stream. When the far side ends, so does ours (allowHalfOpen is false); `end()` passes end of input on and leaves the output open; `destroy()` leaves.
  */
-function streamOf(fd: number): Socket {
+export function streamOf(fd: number): Socket {
   try {
     return new Socket({ fd, readable: true, writable: true, allowHalfOpen: false })
   } catch (error) {
@@ -18,16 +18,23 @@ function streamOf(fd: number): Socket {
   }
 }
 
+/** How long {@link connectSaying} waits for somebody to accept, and between two tries, ms. */
+const PATIENCE = 10_000
+const RETRY = 20
+
 /**
- * Attaches to a container's stdio through conmon (`--full-attach`: the socket is BUNDLE/attach). Output comes in Docker's multiplexed
- * framing, or as it is with `raw`. What the container wrote before is not repeated: attach before `crun start`. All output has been read when
- * the stream ends. A stream that nobody reads holds up the container. Rejects with ENOENT or ECONNREFUSED when conmon is gone.
- *
- * conmon closes the container's stdin when ANY client ends or leaves, unless it runs with `--leave-stdin-open` (then never). A `silent` client does
- * not: what is written is dropped, and its connection is kept open behind its back until the container ends.
+ * Connects to a stream socket and says `first`: both done when the promise resolves, with the descriptor. What is called first is said first, unless more connections wait than the socket has room for. Rejects with ENOENT,
+ * ECONNREFUSED, EAGAIN (nobody accepts), ….
  */
-export async function attachConmon(path: string, options: { raw: boolean; silent?: boolean }): Promise<Socket> {
-  return streamOf(await native.conmonAttach(path, options.raw, options.silent ?? false))
+export async function connectSaying(path: string, first: Uint8Array): Promise<number> {
+  for (const deadline = performance.now() + PATIENCE; ; ) {
+    try {
+      return native.connectSaying(path, first)
+    } catch (error) {
+      if (codeOf(error) !== 'EAGAIN' || performance.now() > deadline) throw error
+    }
+    await setTimeout(RETRY)
+  }
 }
 
 /** The master side of a pseudo-terminal. */

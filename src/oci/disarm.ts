@@ -1,5 +1,5 @@
 /*
- * Libraries that a program is linked with and that it never calls as we use it: QEMU's disassembler, picture formats, RDMA (src/sandbox/vm/never-called.ts); systemd's, of conmon and crun (libraries.ts). They must be there,
+ * Libraries that a program is linked with and that it never calls as we use it: QEMU's disassembler, picture formats, RDMA (src/sandbox/vm/never-called.ts); systemd's, of crun (libraries.ts). They must be there,
  * with all their names, or the dynamic loader gives up; they need not work. A disarmed copy has its names and no executable byte, no relocation, no constructor, and needs no library itself: less to attack or to build an
  * attack from, less to load, less memory in each process (relocated tables are private pages). Whoever calls into one all the same dies of SIGSEGV. ELF: System V ABI, gABI 4.1, chapters 4 and 5; docs/decisions/0014-jail.md.
  */

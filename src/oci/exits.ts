@@ -2,7 +2,7 @@ import { mkdirSync, watch, type FSWatcher } from 'node:fs'
 import { log } from '../base/log.js'
 
 /**
- * One inotify watch for all the containers of a daemon: conmon writes its exit files into one directory (by rename, so
+ * One inotify watch for all the containers of a daemon: each hull-monitor writes its exit file into one directory (by rename, so
  * a file that is seen is whole), and this tells the one whose id is the file's name.
  */
 export class ExitDirectory {
@@ -42,7 +42,7 @@ export class ExitDirectory {
         if (name !== null) this.#waiting.get(name)?.()
       })
     } catch (error) {
-      // Out of inotify instances: conmon's own death and the slow check still tell, later.
+      // Out of inotify instances: the monitor's own death and the slow check still tell, later.
       log.warn('cannot watch the exit directory', { path: this.path, error })
       return
     }

@@ -1,4 +1,4 @@
-/** One record of a CRI log file, as conmon's k8s-file driver writes it: `TIME STREAM TAG BYTES\n` (kubernetes CRI logging format). */
+/** One record of a CRI log file, as hull-monitor writes it (native/monitor/log.c): `TIME STREAM TAG BYTES\n` (kubernetes CRI logging format). */
 export interface LogRecord {
   stream: 'stdout' | 'stderr'
   /** Nanoseconds since the epoch. */
@@ -11,7 +11,7 @@ export interface LogRecord {
 
 const NEWLINE = 10
 const SPACE = 32
-/** conmon reads 8 KiB at a time: a longer record is not its. Kept out of memory. */
+/** The monitor reads 32 KiB at a time: a longer record is not its. Kept out of memory. */
 const MAX_RECORD = 1 << 20
 
 let cachedText = ''
@@ -53,11 +53,11 @@ export function parseRecord(line: Buffer, ended: boolean): LogRecord | undefined
   const name = line.toString('latin1', first + 1, first + 8)
   if (name !== 'stdout ' && name !== 'stderr ') return undefined
   const tag = line[first + 8]
-  // CRI allows more tags after a colon (`F:x`); conmon writes one letter.
+  // CRI allows more tags after a colon (`F:x`); the monitor writes one letter.
   if ((tag !== 0x46 && tag !== 0x50) || line[first + 9] !== SPACE) return undefined
   const body = line.subarray(first + 10)
   const full = tag === 0x46 && ended
-  // One copy, for what outlives the read buffer. The file's newline is the program's own in F records, conmon's in P records.
+  // One copy, for what outlives the read buffer. The file's newline is the program's own in F records, the record's in P records.
   const bytes = Buffer.allocUnsafe(body.length + (full ? 1 : 0))
   body.copy(bytes)
   if (full) bytes[body.length] = NEWLINE

@@ -37,7 +37,7 @@ async function* backwards(segment: Segment): AsyncGenerator<{ line: Buffer; offs
       ended = true
       data = data.subarray(0, newline)
     }
-    // A "line" of many blocks is not conmon's; do not gather it.
+    // A "line" of many blocks is not the monitor's; do not gather it.
     rest = data.length > 1 << 20 ? Buffer.alloc(0) : Buffer.from(data)
   }
   if (rest.length > 0 || ended) yield { line: rest, offset: 0, ended }

@@ -2,14 +2,13 @@ import { watch, type FSWatcher } from 'node:fs'
 import { open, stat, type FileHandle } from 'node:fs/promises'
 import { codeOf } from '../base/errors.js'
 import { formatTime, RecordParser, type LogRecord } from './log-records.js'
-import { readerOf } from './log-trim.js'
-import { keptName, rotatedNumbers } from './log-rotation.js'
+import { rotatedNumbers } from './log-files.js'
 import { findTail, type Segment } from './log-tail.js'
 
 /** A line of a container's output, or a part of one. */
 export interface LogEntry {
   stream: 'stdout' | 'stderr'
-  /** RFC 3339, UTC, nine digits: when conmon read it. */
+  /** RFC 3339, UTC, nine digits: when hull-monitor read it. */
   time: string
   /** Exactly what the program wrote: with its newline at the end, if it wrote one. */
   bytes: Buffer
@@ -66,7 +65,6 @@ async function openSegments(path: string): Promise<Segment[]> {
       if (file) opened.push(file)
     }
     await open(path)
-    await open(keptName(path)) // what conmon replaced a moment ago, or the same file once more
     // Newest first, each after the one that it could become, and one more: files that move up meanwhile are seen twice rather than not at all.
     const numbers = await rotatedNumbers(path)
     for (const n of numbers.length > 0 ? [...numbers, numbers.at(-1)! + 1] : []) await open(`${path}.${n}`)
@@ -155,8 +153,7 @@ class Selection {
 }
 
 /**
- * The lines of a container's log, each exactly once, in the order in which they were written. Follows across rotations (path → path.1 and
- * conmon told to reopen). A log that does not exist is empty. Lines that are not records are skipped.
+ * The lines of a container's log, each exactly once, in the order in which they were written. Follows across rotations (path → path.1). A log that does not exist is empty. Lines that are not records are skipped.
  */
 export async function* readLog(path: string, options: LogOptions): AsyncGenerator<LogEntry, void, void> {
   const selection = new Selection(options)
@@ -166,7 +163,6 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
   let segments: Segment[] = []
   let untilTimer: NodeJS.Timeout | undefined
   const stopped = () => options.stop?.aborted === true || selection.finished
-  const done = readerOf(path)
   try {
     segments = await openSegments(path)
     if (options.follow) waker.watch(path)
@@ -188,7 +184,7 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
     for (;;) {
       // Asked before reading: what was written before the end is then surely read.
       const over = !options.follow || options.ended?.aborted === true || (options.until !== undefined && BigInt(Date.now()) * 1_000_000n > options.until)
-      // Likewise: once another file is in place, conmon has closed this one (it opens, renames, and has closed before).
+      // Likewise: once another file is in place, the monitor writes no more to this one.
       const newer = current >= segments.length - 1 && options.follow ? await newerSegments(path, segments) : []
       const replaced = newer !== undefined && newer.length > 0
       segments.push(...(newer ?? []))
@@ -218,7 +214,6 @@ export async function* readLog(path: string, options: LogOptions): AsyncGenerato
     const entry = last && selection.take(last)
     if (entry && !selection.finished) yield entry
   } finally {
-    done()
     clearTimeout(untilTimer)
     waker.close()
     await Promise.all(segments.map((segment) => segment.file.close().catch(() => {})))
@@ -235,7 +230,7 @@ async function newerSegments(path: string, read: readonly Segment[]): Promise<Se
   if (known.at(-1) === now.ino) return []
   const all = await openSegments(path)
   const inodes = await inodesOf(all)
-  // Behind the last that has been read. Not necessarily the one that was read last: conmon may have replaced that before it had a second name, and older ones are still there.
+  // Behind the last that has been read. Not necessarily the one that was read last: that may be gone by now, and older ones are held open.
   const from = inodes.findLastIndex((inode) => known.includes(inode)) + 1
   await Promise.all(all.slice(0, from).map(({ file }) => file.close()))
   return all.slice(from)

@@ -6,8 +6,7 @@ import { badRequest, codeOf, internal } from '../base/errors.js'
 import { run, runOk } from '../base/run.js'
 import { sealedProgram } from '../host/memory.js'
 import { removeCgroup } from './cgroups.js'
-import { CONMON_NEVER_CALLS, CRUN_NEVER_CALLS, lightEnvironment } from './libraries.js'
-import { locateConmon } from './locate-conmon.js'
+import { CRUN_NEVER_CALLS, lightEnvironment } from './libraries.js'
 import { judge, type Verdict } from './runtime-floor.js'
 import { startError } from './runtime-errors.js'
 import { whyRunscFails } from './runsc.js'
@@ -94,7 +93,7 @@ export class Runtime {
     readonly root: string,
     /** What is executed: {@link sealedProgram}; undefined: the program itself, without {@link WRAPPER}. */
     private readonly sealed: string | undefined,
-    /** What conmon and the program are to find in their environment ({@link lightEnvironment}). */
+    /** What the program is to find in its environment ({@link lightEnvironment}). */
     readonly environment: Readonly<Record<string, string>>,
     private readonly flags: readonly string[],
   ) {}
@@ -105,7 +104,7 @@ export class Runtime {
     if (program.kind === 'runsc' && !existsSync(RUNSC_WRAPPER)) throw internal(`${RUNSC_WRAPPER} is missing: run make build`)
     if (program.kind !== 'crun') return new Runtime(program, root, undefined, {}, flags)
     if (!existsSync(WRAPPER)) throw internal(`${WRAPPER} is missing: run make build`)
-    const environment = await lightEnvironment(join(dirname(root), '.libraries'), [{ path: locateConmon(), never: CONMON_NEVER_CALLS }, { path: program.path, never: CRUN_NEVER_CALLS }])
+    const environment = await lightEnvironment(join(dirname(root), '.libraries'), [{ path: program.path, never: CRUN_NEVER_CALLS }])
     return new Runtime(program, root, await sealedProgram(program.path), environment, flags)
   }
 

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { MetricFamily } from '../base/metrics.js'
-import type { LogLimits } from '../oci/log-rotation.js'
+import type { LogLimits } from '../oci/log-files.js'
 import type { FileJob, FileOperation } from './files.js'
 import type { IdMap } from '../host/subid.js'
 import type { DefaultRoute, GuestInterface } from '../network/types.js'
@@ -173,7 +173,7 @@ export interface WorkloadSpec {
   readonlyPaths: string[]
   /** Parent cgroup, '' for the daemon's default ('/hull'). */
   cgroupParent: string
-  /** Log file that conmon appends to (CRI format, conmon's k8s-file); '' for none. Absolute. */
+  /** Log file that hull-monitor appends to (CRI format); '' for none. Absolute. */
   logPath: string
   /** How large the log may become; absent: without bound. */
   logLimits?: LogLimits

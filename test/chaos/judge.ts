@@ -35,12 +35,12 @@ const WARNING = /^(WARNING: .*\n)?$/
 const ID = /^[0-9a-f]{64}\n$/
 
 const inVm = 'failed to create task for container: failed to create shim task: OCI runtime create failed: hull-vm create failed: '
-const CONMON = 'failed to create task for container: failed to create shim task: OCI runtime create failed: crun: conmon was killed by SIGKILL: unknown\n'
+const MONITOR = 'failed to create task for container: failed to create shim task: OCI runtime create failed: crun: hull-monitor was killed by SIGKILL: unknown\n'
 const QEMU = new RegExp(`${inVm}the virtual machine ended before the workload started: QEMU was killed by signal 9: unknown\n`)
 /** What a start says that was cut off, by who was killed: the words name it, or what the daemon sees of it. Who is not here is there only when the start is done. */
 const startWords: Record<string, RegExp> = {
-  'conmon of a container': new RegExp(CONMON),
-  'conmon of a VM': new RegExp(`${CONMON}|${inVm}the virtual machine ended with code 137 before the workload ran: unknown\n`),
+  'monitor of a container': new RegExp(MONITOR),
+  'monitor of a VM': new RegExp(`${MONITOR}|${inVm}the virtual machine ended with code 137 before the workload ran: unknown\n`),
   'hull-vmm': new RegExp(`${inVm}the virtual machine ended with code 137 before the workload ran: unknown\n`),
   'QEMU': QEMU,
   'QEMU of a VM with a volume': QEMU,

@@ -12,10 +12,10 @@ export interface Victim {
 }
 
 export const victims: readonly Victim[] = [
-  { name: 'conmon of a container', isolation: 'process', program: /^conmon$/, volume: false },
+  { name: 'monitor of a container', isolation: 'process', program: /^hull-monitor$/, volume: false },
   { name: 'a container’s first process', isolation: 'process', program: /^sh$/, volume: true },
   { name: 'the daemon of a container', isolation: 'process', program: undefined, volume: false },
-  { name: 'conmon of a VM', isolation: 'vm', program: /^conmon$/, volume: false },
+  { name: 'monitor of a VM', isolation: 'vm', program: /^hull-monitor$/, volume: false },
   { name: 'hull-vmm', isolation: 'vm', program: /^hull-vmm$/, volume: false },
   { name: 'QEMU', isolation: 'vm', program: /^qemu-system-x86/, volume: false },
   { name: 'QEMU of a VM with a volume', isolation: 'vm', program: /^qemu-system-x86/, volume: true },

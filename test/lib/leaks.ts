@@ -23,7 +23,7 @@ async function processes(): Promise<string[]> {
     if (!/^\d+$/.test(pid)) continue
     const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
     const name = command[0]?.split('/').pop() ?? ''
-    if (/^(conmon|crun|runc|qemu-system-.*|hull-vmm|hulld|bwrap|virtiofsd|hull-unpack)$/.test(name)) found.push(`${pid} ${command.join(' ').slice(0, 160)}`)
+    if (/^(hull-monitor|crun|runc|qemu-system-.*|hull-vmm|hulld|bwrap|virtiofsd|hull-unpack)$/.test(name)) found.push(`${pid} ${command.join(' ').slice(0, 160)}`)
     else if (command.some((word) => word.endsWith('bin/hull') || word.endsWith('daemon/main.js')) && command.includes('daemon')) found.push(`${pid} ${command.join(' ').slice(0, 160)}`)
   }
   return found

@@ -25,7 +25,7 @@ export async function traces(daemon: TestDaemon): Promise<Traces> {
   }
 }
 
-/** Processes with the daemon's directory in their arguments or, like QEMU in its jail, below conmon that has. The daemon itself does not count. */
+/** Processes with the daemon's directory in their arguments or, like QEMU in its jail, below a monitor that has. The daemon itself does not count. */
 async function processesOf(directory: string): Promise<string[]> {
   const rows = new Map<number, { parent: number; command: string }>()
   for (const name of await readdir('/proc')) {
@@ -37,7 +37,7 @@ async function processesOf(directory: string): Promise<string[]> {
   const supervised = (pid: number): boolean => {
     const row = rows.get(pid)
     if (!row || pid === 1) return false
-    return /(^|\/)(conmon|crun|crun-wrap) /.test(row.command) && row.command.includes(`${directory}/`) ? true : supervised(row.parent)
+    return /(^|\/)(hull-monitor|crun|crun-wrap) /.test(row.command) && row.command.includes(`${directory}/`) ? true : supervised(row.parent)
   }
   return [...rows].filter(([pid]) => supervised(pid)).map(([pid, row]) => `${pid} ${row.command.slice(0, 120)}`)
 }

@@ -136,7 +136,7 @@ async function look(stage: Stage, isolation: Isolation): Promise<Column> {
   await stage.ok('rm', '-f', ...ids)
   return {
     kernel, bootId, init, cpus: cpuCount, memory: `${memory} MiB`, times, pss: total / IDLE, available: median(deltas), warning,
-    onHost: `pid ${pid} (${[command, ...below.filter((name) => name !== command && name !== 'conmon')].join(', ')})`,
+    onHost: `pid ${pid} (${[command, ...below.filter((name) => name !== command && name !== 'hull-monitor')].join(', ')})`,
   }
 }
 
@@ -183,7 +183,7 @@ async function main(): Promise<void> {
     }
     say(`\nOne image, two walls: ${IMAGE}\n`)
     say(table(columns, hostBootId))
-    say(`"PSS" sums the proportional set size of everything the engine runs for an instance (conmon, the workload; for a VM its supervisor and QEMU);`)
+    say(`"PSS" sums the proportional set size of everything the engine runs for an instance (hull-monitor, the workload; for a VM its supervisor and QEMU);`)
     say(`"host" is what MemAvailable of the whole machine lost, which other programs disturb (median of ${IDLE}). Instances run \`sleep\`.`)
   } finally {
     process.off('SIGINT', interrupted)

@@ -190,7 +190,7 @@ async function virtiofsd(): Promise<Finding> {
 export async function runChecks(options: { boot: boolean }, show: (finding: Finding) => void): Promise<Finding[]> {
   const groups: (() => Finding | Promise<Finding | Finding[]>)[] = [
     node, root, addon, host, overlay, runtime,
-    () => program('conmon', 'conmon', ['--version'], apt('conmon'), /version (\S+)/, { version: '2.1.0', why: 'older ones lose output of short-lived containers' }),
+    () => executable('monitor', built('hull-monitor'), `${built('hull-monitor')} is missing`, setup),
     () => executable('unpacker', built('hull-unpack'), `${built('hull-unpack')} is missing`, setup),
     nftables,
     conntrack,

@@ -45,7 +45,7 @@ async function partsOf(context: CompareContext, way: Way, ids: readonly string[]
     for (const { pid, name, commandLine } of family) {
       const pss = await pssOf(pid)
       if (pss === undefined) return { missing: 'its memory may be read by root only' }
-      if (name === 'conmon' || name === 'hull-vmm' || commandLine.startsWith('runsc-gofer')) sum.supervisor += pss
+      if (name === 'hull-monitor' || name === 'hull-vmm' || commandLine.startsWith('runsc-gofer')) sum.supervisor += pss
       else if (way.name === 'runsc') {
         const workload = await gvisorMemory(pid)
         sum.workload += workload

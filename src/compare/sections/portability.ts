@@ -5,7 +5,7 @@ import { measured } from '../statistics.js'
 import type { Figure, IsolationName, PortabilitySection } from '../types.js'
 
 const REQUIREMENTS: Record<IsolationName, string[]> = {
-  process: ['Linux with overlayfs, nftables and cgroups', 'crun and conmon', 'a kernel that has what the image needs of one'],
+  process: ['Linux with overlayfs, nftables and cgroups', 'crun', 'a kernel that has what the image needs of one'],
   'process-userns': ['as process', 'ranges in /etc/subuid and /etc/subgid', 'Linux 5.19 for idmapped layers on overlayfs'],
   runsc: ['as process, with gVisor\'s runsc for crun'],
   'vm-cold': ['as process', 'qemu-system-x86_64 and a guest kernel', '/dev/kvm that boots a guest, for speed and for a boundary'],

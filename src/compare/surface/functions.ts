@@ -70,12 +70,12 @@ async function trace(roots: readonly number[], kib: number, workload: () => Prom
 }
 
 /**
- * How many functions of the host's kernel an instance calls while its workload runs, or why that is not known: a sentence. What counts is all that its supervisor (conmon) started: a container's processes; of a VM its
+ * How many functions of the host's kernel an instance calls while its workload runs, or why that is not known: a sentence. What counts is all that its supervisor (hull-monitor) started: a container's processes; of a VM its
  * hypervisor with what watches it in there. `workload` resolves when it has run, to false where it did not come to its end.
  */
 export async function functionsDuring(id: string, workload: () => Promise<boolean>, signal: AbortSignal): Promise<number | string> {
   const all = await processes()
-  const supervisors = familyOf(id, all).filter(({ name, commandLine }) => name === 'conmon' && commandLine.includes(id))
+  const supervisors = familyOf(id, all).filter(({ name, commandLine }) => name === 'hull-monitor' && commandLine.includes(id))
   const roots = all.filter(({ parent }) => supervisors.some(({ pid }) => pid === parent)).map(({ pid }) => pid)
   if (roots.length === 0) return 'its processes cannot be seen from here'
   let kib = 0

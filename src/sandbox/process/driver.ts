@@ -3,13 +3,11 @@ import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { badRequest, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
-import { run } from '../../base/run.js'
 import { toHost } from '../../host/subid.js'
 import { ensureUserns } from '../../host/userns.js'
 import { MS, mountTmpfs } from '../../host/mount.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
-import { Supervised, type Begun, type SupervisedOptions } from '../../oci/conmon.js'
-import { locateConmon } from '../../oci/locate-conmon.js'
+import { Supervised, type Begun, type SupervisedOptions } from '../../oci/supervised.js'
 import { locateRuntime, Runtime } from '../../oci/runtime.js'
 import { knownToGvisor, runscFlags } from '../../oci/runsc.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
@@ -46,7 +44,7 @@ interface Root {
   owners: MappedOwners | undefined
 }
 
-/** The process isolation: OCI spec → conmon → crun (or another runtime). */
+/** The process isolation: OCI spec → hull-monitor → crun (or another runtime). */
 export class ProcessDriver implements SandboxDriver {
   readonly isolation = 'process'
   /** Overlays of containers that do not run, mounted for work on their files: how many jobs use each. */
@@ -63,12 +61,6 @@ export class ProcessDriver implements SandboxDriver {
       const program = await locateRuntime('')
       details['crun version'] = program.version
       if (program.verdict.warn) warnings.push(program.verdict.warn)
-    } catch (error) {
-      warnings.push(messageOf(error))
-    }
-    try {
-      const said = await run(locateConmon(), ['--version'], { timeoutMs: 5000 })
-      details['conmon version'] = /version (\S+)/.exec(said.stdout)?.[1] ?? 'unknown'
     } catch (error) {
       warnings.push(messageOf(error))
     }

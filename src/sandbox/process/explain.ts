@@ -60,7 +60,7 @@ async function fileFacts(pid: number): Promise<Facts> {
 }
 
 /** What surrounds a container, as the kernel has it. */
-export async function explainProcess(options: { pid: number; conmonPid: number; runtime: string; cgroup: Cgroup; wall?: string }): Promise<Facts[]> {
+export async function explainProcess(options: { pid: number; monitorPid: number; runtime: string; cgroup: Cgroup; wall?: string }): Promise<Facts[]> {
   const { pid, cgroup } = options
   const [namespaces, security, files, limits, exe] = await Promise.all([
     namespaceFacts(pid), securityFacts(pid), fileFacts(pid), limitsInForce(cgroup), readlink(`/proc/${pid}/exe`).catch(() => 'unknown'),
@@ -70,7 +70,7 @@ export async function explainProcess(options: { pid: number; conmonPid: number; 
       title: 'Isolation',
       rows: [
         ['wall', options.wall ?? 'process: namespaces and cgroups on the host\'s kernel'], ['kernel', options.wall === undefined ? `${release()} (the host's)` : `gVisor's, on ${release()}`], ['runtime', options.runtime],
-        ['PID 1', `${pid} on the host, ${exe}`], ['supervisor', `conmon, pid ${options.conmonPid}`],
+        ['PID 1', `${pid} on the host, ${exe}`], ['supervisor', `hull-monitor, pid ${options.monitorPid}`],
       ],
     },
     namespaces,

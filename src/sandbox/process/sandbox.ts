@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { conflict, messageOf } from '../../base/errors.js'
 import type { Cgroup } from '../../host/cgroup.js'
 import { unmount } from '../../host/mount.js'
-import type { Supervised } from '../../oci/conmon.js'
+import type { Supervised } from '../../oci/supervised.js'
 import { hostCgroups } from '../../oci/cgroups.js'
 import { execInContainer } from '../../oci/exec.js'
 import { resourceSupport } from '../../oci/resources.js'
@@ -139,7 +139,7 @@ export class ProcessSandbox implements Sandbox {
   async explain(): Promise<Facts[]> {
     const { program } = this.#runtime
     return explainProcess({
-      pid: this.pid, conmonPid: this.supervised.conmonPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup, ...(this.ownKernel ? { wall: GVISOR } : {}),
+      pid: this.pid, monitorPid: this.supervised.monitorPid, runtime: `${program.path} ${program.version}`, cgroup: this.cgroup, ...(this.ownKernel ? { wall: GVISOR } : {}),
     })
   }
 

@@ -15,7 +15,7 @@ export function wantedStart({ annotations }: Pick<WorkloadSpec, 'annotations'>):
 }
 
 /**
- * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, disk, size and limits, network card, what conmon was told of stdin and log. What
+ * Everything that a machine and its jail have from the beginning and cannot be given later: programs, image, disk, size and limits, network card, what the monitor was told of stdin and log. What
  * the guest is told with CONFIG and RUN (names, addresses, command, environment, user, capabilities, …) is not in it. '' for a container whose machine cannot be made ahead: one with mounts, or that is not to be.
  */
 export function poolKey(spec: WorkloadSpec, bridged: boolean, jailRoot: string): string {

@@ -12,7 +12,7 @@ import { effectiveCapabilities } from '../../oci/capabilities.js'
 import { blockIoOf } from '../../oci/block-io.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { resourceSupport } from '../../oci/resources.js'
-import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
+import { Supervised, type SupervisedOptions } from '../../oci/supervised.js'
 import { Runtime } from '../../oci/runtime.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
@@ -53,7 +53,7 @@ export interface VmDriverOptions {
   disks: VmDisks
   /** Parent cgroup of containers without one; default '/hull'. */
   cgroupParent?: string
-  /** Where conmon writes exit files; default execRoot/exits. */
+  /** Where the monitors write exit files; default execRoot/exits. */
   exitDir?: string
   /** crun's state; default execRoot/runtime/crun. */
   runtimeRoot?: string
@@ -390,7 +390,7 @@ export class VmDriver implements SandboxDriver {
       cgroupPath,
       logPath: spec.logPath,
       ...(spec.logLimits ? { logLimits: spec.logLimits } : {}),
-      // The terminal is the guest's; conmon sees pipes.
+      // The terminal is the guest's; the monitor sees pipes.
       tty: false,
       stdin: spec.openStdin,
       // A terminal has no end of input that a client could send by leaving.

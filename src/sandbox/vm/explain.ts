@@ -18,8 +18,8 @@ import type { VmRecord } from './record.js'
 export interface ExplainInput {
   /** Host pid of hull-vmm. */
   supervisor: number
-  /** Host pid of conmon. */
-  conmon: number
+  /** Host pid of hull-monitor. */
+  monitor: number
   record: VmRecord
   cgroup: Cgroup
   client: VmClient
@@ -179,7 +179,7 @@ async function fileServerFacts(files: FileServer, record: VmRecord): Promise<Fac
   ])
   const own = Object.entries(theirs).filter(([kind, id]) => ours[kind as keyof typeof ours] !== id).map(([kind]) => kind)
   const rows: Row[] = [
-    ['program', `${record.fileServer?.version ?? 'virtiofsd'}, pid ${files.pid}; conmon, pid ${files.conmonPid}`],
+    ['program', `${record.fileServer?.version ?? 'virtiofsd'}, pid ${files.pid}; hull-monitor, pid ${files.monitorPid}`],
     ['user', status ? `uid ${status.uids[1]} in a user namespace of its own (${(map ?? '').trim().replace(/\s+/g, ' ')}): root over shared files, nobody elsewhere` : unknown],
     ['capabilities', status ? `0x${status.capabilities.effective.toString(16)}, in its own user namespace only` : unknown],
     ['no new privileges', status ? (status.noNewPrivileges ? 'yes' : 'no') : unknown],
@@ -203,7 +203,7 @@ export async function explainVm(input: ExplainInput): Promise<Facts[]> {
   const wall: Row[] = [
     ['wall', 'vm: a kernel of its own behind a hypervisor, and a jail around the hypervisor'],
     ['accelerator', accelerator],
-    ['supervisor', `conmon, pid ${input.conmon}; hull-vmm, pid ${input.supervisor}`],
+    ['supervisor', `hull-monitor, pid ${input.monitor}; hull-vmm, pid ${input.supervisor}`],
   ]
   return [{ title: 'Isolation', rows: wall }, machine, guest, ...jail, ...(input.files ? [await fileServerFacts(input.files, input.record)] : [])]
 }

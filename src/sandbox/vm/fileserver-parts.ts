@@ -23,7 +23,7 @@ export interface FileServerParts {
 /** Where things are inside the file server's jail. */
 export const FILE_SERVER_PATHS = { program: '/virtiofsd', shares: '/shares' } as const
 
-/** Descriptor of its listening socket: the first that conmon and crun hand down. */
+/** Descriptor of its listening socket: the first that hull-monitor and crun hand down. */
 const LISTENER_FD = 3
 
 const programs = ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd']

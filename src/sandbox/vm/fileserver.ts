@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { mkdir, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connectedListener } from '../../host/streams.js'
-import { Supervised, type SupervisedOptions } from '../../oci/conmon.js'
+import { Supervised, type SupervisedOptions } from '../../oci/supervised.js'
 import { rootPropagation } from '../../oci/propagation.js'
 import { serialize } from '../../oci/spec-types.js'
 import { fileServerConfig } from './fileserver-jail.js'
@@ -23,7 +23,7 @@ export interface FileServerInput {
 /** Its run directory, below the VM's. */
 export const fileServerDirectory = (runDir: string) => join(runDir, 'mounts')
 
-/** A supervised container beside the VM's own: conmon and crun as for everything, no log (a guest could fill it). */
+/** A supervised container beside the VM's own: hull-monitor and crun as for everything, no log (a guest could fill it). */
 function optionsOf(vm: SupervisedOptions): SupervisedOptions {
   return {
     id: `${vm.id}-mounts`, runDir: fileServerDirectory(vm.runDir), exitDir: vm.exitDir, runtime: vm.runtime, cgroupPath: `${vm.cgroupPath}-mounts`, logPath: '', tty: false, stdin: false,
@@ -90,8 +90,8 @@ export class FileServer {
     return this.supervised.pid
   }
 
-  get conmonPid(): number {
-    return this.supervised.conmonPid
+  get monitorPid(): number {
+    return this.supervised.monitorPid
   }
 
   /** Ends it and frees all that it had in the kernel. Idempotent. */

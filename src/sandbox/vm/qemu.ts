@@ -22,7 +22,7 @@ export const JAIL_PATHS = {
 /** Descriptors that the supervisor finds or makes (guest/PROTOCOL.md, guest/vmm.c). */
 export const AGENT_FD = 20
 export const QMP_FD = 21
-/** The tap, as conmon and crun hand it down (`--preserve-fds=1`). */
+/** The tap, as hull-monitor and crun hand it down (`--preserve-fds=1`). */
 export const TAP_FD = 3
 
 /** Of a template's devices: there, of the same kind, and empty. A clone has the real one in its place. */

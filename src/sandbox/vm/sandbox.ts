@@ -2,8 +2,7 @@ import { join } from 'node:path'
 import { conflict, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
 import type { Cgroup } from '../../host/cgroup.js'
-import { attachConmon } from '../../host/streams.js'
-import type { Supervised } from '../../oci/conmon.js'
+import type { Supervised } from '../../oci/supervised.js'
 import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
@@ -33,7 +32,7 @@ const SIGKILL = 9
 /** The supervisor's and the agent's words (guest/vmm_client.c). */
 const NOT_RUNNING = 'container is not running'
 
-/** A container behind a VM: conmon → crun → hull-vmm → QEMU → kernel → agent → workload. */
+/** A container behind a VM: hull-monitor → crun → hull-vmm → QEMU → kernel → agent → workload. */
 export class VmSandbox implements Sandbox {
   readonly isolation = 'vm'
   readonly exited: Promise<ExitStatus>
@@ -132,9 +131,8 @@ export class VmSandbox implements Sandbox {
   }
 
   async attach(input = true): Promise<StdioStream> {
-    if (!this.spec.process.tty) return { duplex: await this.supervised.attach(input) }
     // The terminal is the guest's: on this side there are pipes, but their bytes are for the user as they are.
-    return { duplex: (await attachConmon(join(this.spec.runDir, 'attach'), { raw: true })) }
+    return { duplex: await this.supervised.attach(input, this.spec.process.tty) }
   }
 
   async exec(process: ProcessSpec, options: { stdin: boolean; detach: boolean }): Promise<ExecSession> {
@@ -243,7 +241,7 @@ export class VmSandbox implements Sandbox {
   }
 
   explain(): Promise<Facts[]> {
-    return explainVm({ supervisor: this.pid, conmon: this.supervised.conmonPid, record: this.record, cgroup: this.cgroup, client: this.client, files: this.fileServer })
+    return explainVm({ supervisor: this.pid, monitor: this.supervised.monitorPid, record: this.record, cgroup: this.cgroup, client: this.client, files: this.fileServer })
   }
 
   destroy(): Promise<void> {

@@ -6,8 +6,8 @@ import { log } from '../../base/log.js'
 const closeOnThread = promisify(close)
 
 /**
- * Taps of running machines. A tap is gone with its last descriptor, and its going takes the kernel some 40 ms, in close(2). conmon has a copy, too, and writes the exit code only after it has closed that:
- * so this daemon keeps one for longer, and closes it on a thread when nobody waits for the machine any more. Without a daemon conmon's is the last.
+ * Taps of running machines. A tap is gone with its last descriptor, and its going takes the kernel some 40 ms, in close(2). QEMU's is not to be
+ * the last, or its end would wait for that: so this daemon keeps one for longer, and closes it on a thread when nobody waits for the machine any more.
  */
 export class Taps {
   readonly #closing = new Map<string, Promise<void>>()

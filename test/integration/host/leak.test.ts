@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { createVeth, deleteLink } from '../../../src/host/link.js'
 import { configureInterface, createNetns, deleteNetns } from '../../../src/host/netns.js'
-import { attachConmon, receiveTerminal } from '../../../src/host/streams.js'
+import { receiveTerminal } from '../../../src/host/streams.js'
+import { attachMonitor } from '../../../src/oci/monitor-client.js'
 import { Containers, descriptors, eventually, temporary, threads } from './support.js'
 
 const CYCLES = 200
@@ -20,13 +21,12 @@ async function leaks(cycle: (index: number) => Promise<void>): Promise<void> {
 
 it('attach and detach', async () => {
   const containers = new Containers()
-  // It speaks often: conmon closes its end of a connection only when it fails to write to it.
   const container = await containers.create(['sh', '-c', 'while :; do echo x; sleep 0.01; done'], { stdin: false })
   await container.start()
-  const theirs = () => readdirSync(`/proc/${container.conmonPid}/fd`).length
+  const theirs = () => readdirSync(`/proc/${container.monitorPid}/fd`).length
   const before = theirs()
   await leaks(async (index) => {
-    const stream = await attachConmon(container.attach, { raw: index % 2 === 0 })
+    const stream = await attachMonitor(container.attach, { raw: index % 2 === 0, input: true })
     if (index % 3 === 0) await new Promise((resolve) => stream.once('data', resolve))
     const closed = new Promise((resolve) => stream.once('close', resolve))
     stream.destroy()
@@ -34,9 +34,9 @@ it('attach and detach', async () => {
   })
   await eventually(() => theirs() <= before)
   // Twenty at once, which end with the container.
-  const many = await Promise.all(Array.from({ length: 20 }, () => attachConmon(container.attach, { raw: true })))
+  const many = await Promise.all(Array.from({ length: 20 }, () => attachMonitor(container.attach, { raw: true, input: true })))
   const ended = Promise.all(many.map((stream) => new Promise((resolve) => stream.on('close', resolve).resume())))
-  const [fds, tasks] = [descriptors() - 20, threads() - 20]
+  const [fds, tasks] = [descriptors() - 20, threads()]
   await container.remove()
   await ended
   await eventually(() => descriptors() <= fds && threads() <= tasks)
@@ -76,7 +76,7 @@ while True:
 it('failed calls', async () => {
   const base = temporary()
   await leaks(async () => {
-    await expect(attachConmon(join(base, 'none'), { raw: true })).rejects.toThrow()
+    await expect(attachMonitor(join(base, 'none'), { raw: true, input: true })).rejects.toThrow()
     await expect(receiveTerminal(join(base, 'late'), { timeoutMs: 0 })).rejects.toThrow()
     await expect(createNetns(join(base, 'none/none'))).rejects.toThrow()
     await expect(configureInterface('/etc/hostname', { name: 'x', address: '10.0.0.1', prefixLength: 8 })).rejects.toThrow()

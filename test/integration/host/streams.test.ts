@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { native } from '../../../src/host/native.js'
-import { attachConmon, receiveTerminal, Terminal } from '../../../src/host/streams.js'
+import { receiveTerminal, Terminal } from '../../../src/host/streams.js'
+import { attachMonitor } from '../../../src/oci/monitor-client.js'
 import { collect, Containers, demultiplex, descriptors, eventually, temporary, threads, type Container } from './support.js'
 
 let containers: Containers
@@ -24,10 +24,10 @@ async function create(...args: Parameters<Containers['create']>): Promise<Contai
 /** CPU ticks of a thread or process. */
 const ticks = (path: string) => readFileSync(path, 'utf8').split(') ')[1]!.split(' ').slice(11, 13).map(Number).reduce((a, b) => a + b)
 
-describe('conmon\'s attach socket', () => {
+describe('the monitor\'s attach socket', () => {
   it('keeps the two streams apart, and ends when the container ends', async () => {
     const container = await create(['sh', '-c', 'echo out; echo err >&2; exit 7'])
-    const stream = await attachConmon(container.attach, { raw: false })
+    const stream = await attachMonitor(container.attach, { raw: false, input: true })
     const data = collect(stream)
     await container.start()
     expect(demultiplex(await data)).toEqual({ out: 'out\n', err: 'err\n' })
@@ -36,7 +36,7 @@ describe('conmon\'s attach socket', () => {
 
   it('passes end of input on and goes on reading', async () => {
     const container = await create(['sh', '-c', 'cat; sleep 0.3; echo after'])
-    const stream = await attachConmon(container.attach, { raw: false })
+    const stream = await attachMonitor(container.attach, { raw: false, input: true })
     const data = collect(stream)
     await container.start()
     stream.end('input')
@@ -45,7 +45,7 @@ describe('conmon\'s attach socket', () => {
 
   it('carries 20 MB through cat, byte for byte', async () => {
     const container = await create(['cat'])
-    const stream = await attachConmon(container.attach, { raw: true })
+    const stream = await attachMonitor(container.attach, { raw: true, input: true })
     const data = collect(stream)
     await container.start()
     const sent = Buffer.alloc(20e6)
@@ -56,22 +56,22 @@ describe('conmon\'s attach socket', () => {
 
   it('holds the container up while nobody reads, without burning CPU, and loses nothing', async () => {
     const container = await create(['sh', '-c', 'dd if=/dev/zero bs=64k count=200 2>/dev/null; echo end >&2'])
-    const stream = await attachConmon(container.attach, { raw: false })
+    const stream = await attachMonitor(container.attach, { raw: false, input: true })
     await container.start()
     await sleep(500)
     const before = process.cpuUsage()
-    const conmon = ticks(`/proc/${container.conmonPid}/stat`)
+    const monitor = ticks(`/proc/${container.monitorPid}/stat`)
     await sleep(1000)
     const spent = process.cpuUsage(before)
     expect(spent.user + spent.system).toBeLessThan(200_000)
-    expect(ticks(`/proc/${container.conmonPid}/stat`) - conmon).toBeLessThan(10)
+    expect(ticks(`/proc/${container.monitorPid}/stat`) - monitor).toBeLessThan(10)
     const { out, err } = demultiplex(await collect(stream))
     expect([out.length, err]).toEqual([200 * 65536, 'end\n'])
   })
 
   it('delivers all output when input is left over that the container never read', async () => {
     const container = await create(['sh', '-c', 'sleep 0.5; echo bye'])
-    const stream = await attachConmon(container.attach, { raw: false })
+    const stream = await attachMonitor(container.attach, { raw: false, input: true })
     const data = collect(stream) // rejects on EPIPE or ECONNRESET
     await container.start()
     stream.write(Buffer.alloc(5e6))
@@ -80,10 +80,10 @@ describe('conmon\'s attach socket', () => {
 
   it('delivers what was written before our end went away', async () => {
     const container = await create(['sh', '-c', 'cat; echo "($?)"'])
-    const watcher = await attachConmon(container.attach, { raw: true })
+    const watcher = await attachMonitor(container.attach, { raw: true, input: true })
     const data = collect(watcher)
     await container.start()
-    const stream = await attachConmon(container.attach, { raw: true })
+    const stream = await attachMonitor(container.attach, { raw: true, input: true })
     stream.write('last words', () => stream.destroy())
     expect((await data).toString()).toBe('last words(0)\n')
   })
@@ -91,12 +91,12 @@ describe('conmon\'s attach socket', () => {
   it('ends the container’s input when a client leaves in the middle of its output', async () => {
     for (let round = 0; round < 5; round++) {
       const container = await create(['sh', '-c', '(while :; do echo x; done) & cat > /dev/null; kill $!; wait; echo over'])
-      const watcher = await attachConmon(container.attach, { raw: true })
+      const watcher = await attachMonitor(container.attach, { raw: true, input: true })
       let tail = ''
       watcher.on('data', (chunk: Buffer) => (tail = (tail + chunk.toString('latin1')).slice(-100)))
       const over = new Promise((resolve) => watcher.once('close', resolve))
       await container.start()
-      const stream = await attachConmon(container.attach, { raw: true })
+      const stream = await attachMonitor(container.attach, { raw: true, input: true })
       await new Promise((resolve) => stream.once('data', resolve))
       stream.destroy()
       await over
@@ -107,26 +107,26 @@ describe('conmon\'s attach socket', () => {
   it('lets go when our end is destroyed; the container and a second client go on', async () => {
     const container = await create(['sh', '-c', 'sleep 1; echo hi'], { stdin: false })
     const [fds, tasks] = [descriptors(), threads()]
-    const first = await attachConmon(container.attach, { raw: false })
+    const first = await attachMonitor(container.attach, { raw: false, input: true })
     await container.start()
     first.destroy()
     await eventually(() => threads() <= tasks && descriptors() <= fds)
-    const second = await attachConmon(container.attach, { raw: false })
+    const second = await attachMonitor(container.attach, { raw: false, input: true })
     expect(demultiplex(await collect(second)).out).toBe('hi\n')
   })
 
-  it('ends when conmon is killed', async () => {
+  it('ends when the monitor is killed', async () => {
     const container = await create(['sleep', '60'])
-    const stream = await attachConmon(container.attach, { raw: false })
+    const stream = await attachMonitor(container.attach, { raw: false, input: true })
     await container.start()
     const data = collect(stream)
-    native.kill(container.conmonPid, 9)
+    native.kill(container.monitorPid, 9)
     expect(await data).toHaveLength(0)
   })
 
   it('carries a terminal raw', async () => {
     const container = await create(['cat'], { tty: true })
-    const stream = await attachConmon(container.attach, { raw: true })
+    const stream = await attachMonitor(container.attach, { raw: true, input: true })
     const data = collect(stream)
     await container.start()
     stream.write('typed\r\x04')
@@ -134,15 +134,12 @@ describe('conmon\'s attach socket', () => {
   })
 
   it('rejects with the reason', async () => {
-    await expect(attachConmon(join(directory, 'none'), { raw: false })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'connect' })
-    await expect(attachConmon(join(directory, 'no/dir'), { raw: false })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'open' })
-    await expect(attachConmon(directory + '/', { raw: false })).rejects.toMatchObject({ code: 'EINVAL' })
-    await expect(attachConmon(join(directory, 'x'.repeat(200)), { raw: false })).rejects.toMatchObject({ code: 'ENAMETOOLONG' })
+    await expect(attachMonitor(join(directory, 'none'), { raw: false, input: true })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'connect' })
+    await expect(attachMonitor(join(directory, 'no/dir'), { raw: false, input: true })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'open' })
+    await expect(attachMonitor(directory + '/', { raw: false, input: true })).rejects.toMatchObject({ code: 'EINVAL' })
+    await expect(attachMonitor(join(directory, 'x'.repeat(200)), { raw: false, input: true })).rejects.toMatchObject({ code: 'ENAMETOOLONG' })
     writeFileSync(join(directory, 'file'), '')
-    await expect(attachConmon(join(directory, 'file'), { raw: false })).rejects.toMatchObject({ code: 'ECONNREFUSED' })
-    const server = createServer().listen(join(directory, 'stream.sock'))
-    await expect(attachConmon(join(directory, 'stream.sock'), { raw: false })).rejects.toMatchObject({ code: 'EPROTOTYPE' })
-    server.close()
+    await expect(attachMonitor(join(directory, 'file'), { raw: false, input: true })).rejects.toMatchObject({ code: 'ECONNREFUSED' })
   })
 })
 

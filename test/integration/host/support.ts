@@ -4,8 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { detectCgroups } from '../../../src/host/cgroup-layout.js'
 import { Cgroup } from '../../../src/host/cgroup.js'
+
+const monitorPath = fileURLToPath(new URL('../../../build/hull-monitor', import.meta.url))
 
 /** A directory of this test's own, without other users' rights. */
 export function temporary(): string {
@@ -48,7 +51,7 @@ export async function eventually(probe: () => boolean | Promise<boolean>, timeou
 /** The cgroup below which the containers of these tests live. */
 export const cgroupParent = `/hull-test-host-${process.pid}`
 
-/** Containers of real crun under real conmon, with busybox as their root file system. */
+/** Containers of real crun under hull-monitor, with busybox as their root file system. */
 export class Containers {
   readonly base = temporary()
   readonly crun = join(this.base, 'crun.sh')
@@ -85,37 +88,32 @@ export class Containers {
     return new Promise((resolve, reject) => spawn(this.crun, args, { stdio: ['ignore', 'inherit', 'inherit'] }).on('error', reject).on('exit', resolve))
   }
 
-  /** Up to "created" under conmon; its attach socket is ready. */
+  /** Up to "created" under hull-monitor; its attach socket is ready. */
   async create(args: string[], options: { tty?: boolean; stdin?: boolean } = {}): Promise<Container> {
     const { id, path } = this.bundle(args, options.tty ?? false)
-    const conmon = spawn('conmon', [
-      '--api-version', '1', '-c', id, '-u', id, '-r', this.crun, '-b', path, '-p', join(path, 'pid'), '-P', join(path, 'conmon.pid'),
-      '-l', `k8s-file:${join(path, 'log')}`, '--exit-dir', path, '--full-attach', '-n', id, ...(options.tty ? ['-t'] : []), ...(options.stdin === false ? [] : ['-i']),
-    ], { stdio: ['ignore', 'inherit', 'inherit', 'pipe'], env: { ...process.env, _OCI_SYNCPIPE: '3' } })
+    const monitor = spawn(monitorPath, [
+      '--id', id, '--bundle', path, '--exit-dir', path, '--sync', '3', '--log', join(path, 'log'), ...(options.tty ? ['--console', join(path, 'console')] : []), ...(options.stdin === false ? [] : ['--stdin-once']), '--', this.crun,
+    ], { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] })
     let answer = ''
-    for await (const chunk of conmon.stdio[3] as Duplex) {
-      answer += String(chunk)
-      if (answer.includes('\n')) break
-    }
-    const { data } = JSON.parse(answer) as { data: number }
-    if (data <= 0) throw new Error(answer)
+    for await (const chunk of monitor.stdio[3] as Duplex) answer += String(chunk)
+    if (!answer.startsWith('+')) throw new Error(answer)
     return {
-      id, pid: data, conmonPid: Number(readFileSync(join(path, 'conmon.pid'), 'utf8')), attach: join(path, 'attach'),
+      id, pid: Number(answer.slice(1)), monitorPid: monitor.pid!, attach: join(path, 'attach'),
       start: async () => { if ((await this.run('start', id)) !== 0) throw new Error('crun start failed') },
       remove: async () => { await this.run('delete', '--force', id) },
     }
   }
 
   async close(): Promise<void> {
-    await eventually(() => this.conmons().length === 0)
+    await eventually(() => this.monitors().length === 0)
     rmSync(this.base, { recursive: true })
     await new Cgroup(await detectCgroups(), cgroupParent).remove()
   }
 
-  private conmons(): string[] {
+  private monitors(): string[] {
     return readdirSync('/proc').filter((pid) => {
       try {
-        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('conmon\0') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.base)
+        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith(`${monitorPath}\0`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.base)
       } catch {
         return false
       }
@@ -126,7 +124,7 @@ export class Containers {
 export interface Container {
   id: string
   pid: number
-  conmonPid: number
+  monitorPid: number
   /** Path of the attach socket. */
   attach: string
   start(): Promise<void>

@@ -279,13 +279,13 @@ describe('a start', () => {
     await expect.poll(() => fixture.leaks()).toEqual([])
   })
 
-  it.each(['conmon', 'what waits below it'])('says what became of a start that lost %s before it came', async (victim) => {
+  it.each(['hull-monitor', 'what waits below it'])('says what became of a start that lost %s before it came', async (victim) => {
     const spec = workload(fixture, ['true'])
     await driver.begin(spec)
     const pidOf = () => {
-      const conmon = Number((JSON.parse(readFileSync(join(spec.runDir, 'supervised.json'), 'utf8')) as { conmon: { pid: number } }).conmon.pid)
-      if (victim === 'conmon') return conmon
-      return Number(readFileSync(`/proc/${conmon}/task/${conmon}/children`, 'utf8').trim().split(' ')[0])
+      const monitor = Number((JSON.parse(readFileSync(join(spec.runDir, 'supervised.json'), 'utf8')) as { monitor: { pid: number } }).monitor.pid)
+      if (victim === 'hull-monitor') return monitor
+      return Number(readFileSync(`/proc/${monitor}/task/${monitor}/children`, 'utf8').trim().split(' ')[0])
     }
     await expect.poll(() => existsSync(join(spec.runDir, 'supervised.json')) && pidOf() > 0).toBe(true)
     await new Promise((resolve) => setTimeout(resolve, 100)) // at the gate

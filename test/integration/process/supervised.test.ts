@@ -1,37 +1,16 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
-import { Supervised, type SupervisedOptions } from '../../../src/oci/conmon.js'
-import { Runtime } from '../../../src/oci/runtime.js'
+import { Supervised } from '../../../src/oci/supervised.js'
 import { collect, demultiplex, Fixture, openDescriptors } from './fixture.js'
+import { Workloads } from './workloads.js'
 
 const fixture = new Fixture()
-const live = new Set<Supervised>()
+const workloads = new Workloads(fixture)
 
-async function prepare(args: string[], extra: Partial<SupervisedOptions> = {}): Promise<SupervisedOptions> {
-  const id = fixture.id()
-  const runDir = join(fixture.directory, 'bundles', id)
-  mkdirSync(runDir, { recursive: true })
-  const cgroupPath = `${fixture.cgroupParent}/${id}`
-  writeFileSync(join(runDir, 'config.json'), JSON.stringify({
-    ociVersion: '1.0.2',
-    process: { terminal: extra.tty ?? false, user: { uid: 0, gid: 0 }, args, env: ['PATH=/bin', 'TERM=xterm'], cwd: '/' },
-    root: { path: fixture.layer, readonly: true },
-    mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }, { destination: '/dev', type: 'tmpfs', source: 'tmpfs' }, { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['newinstance', 'ptmxmode=0666'] }],
-    linux: { cgroupsPath: cgroupPath, namespaces: ['pid', 'mount', 'ipc', 'uts', 'network'].map((type) => ({ type })) },
-  }))
-  return {
-    id, runDir, exitDir: fixture.exitDir, runtime: await Runtime.open('crun', fixture.runtimeRoot), logPath: join(fixture.directory, `${id}.log`),
-    tty: false, stdin: false, leaveStdinOpen: false, attempt: { command: args[0]!, cwd: '/' }, cgroupPath, ...extra,
-  }
-}
-
-async function create(args: string[], extra: Partial<SupervisedOptions> = {}): Promise<Supervised> {
-  const supervised = await Supervised.create(await prepare(args, extra))
-  live.add(supervised)
-  return supervised
-}
+const prepare = (...args: Parameters<Workloads['prepare']>) => workloads.prepare(...args)
+const create = (...args: Parameters<Workloads['create']>) => workloads.create(...args)
 
 /** crun stands at the gate: its libraries are loaded, ours among them, and it has read nothing. */
 function waiting(runDir: string): boolean {
@@ -47,8 +26,7 @@ function waiting(runDir: string): boolean {
 
 describe('Supervised', () => {
   afterEach(async () => {
-    for (const supervised of live) await supervised.destroy()
-    live.clear()
+    await workloads.end()
     expect(fixture.leaks()).toEqual([])
   })
   afterAll(() => fixture.remove())
@@ -137,11 +115,11 @@ describe('Supervised', () => {
   it('kills the container when its supervisor was killed', async () => {
     const options = await prepare(['sleep', '100'])
     const supervised = await Supervised.create(options)
-    live.add(supervised)
+    workloads.own(supervised, options)
     await supervised.start()
     const adopted = await Supervised.adopt(options)
-    live.add(adopted!)
-    process.kill(supervised.conmonPid, 'SIGKILL')
+    workloads.own(adopted!, options)
+    process.kill(supervised.monitorPid, 'SIGKILL')
     // Whoever comes first kills it; the other finds nothing to kill, and nobody who could tell the code.
     const codes = [(await supervised.exited).code, (await adopted!.exited).code]
     expect(codes).toContain(137)
@@ -165,7 +143,7 @@ describe('Supervised', () => {
     await expect.poll(() => waiting(options.runDir)).toBe(true)
     writeFileSync(config, text)
     const supervised = await begun.create()
-    live.add(supervised)
+    workloads.own(supervised, options)
     await begun.callOff() // too late: of no effect
     const output = collect(await supervised.attach())
     await supervised.start()
@@ -186,7 +164,7 @@ describe('Supervised', () => {
 
   it('ends when the daemon dies that has begun it, and the next one finds nothing to adopt', async () => {
     const options = await prepare(['true'])
-    const script = `import { Supervised } from ${JSON.stringify(join(import.meta.dirname, '../../../src/oci/conmon.js'))}
+    const script = `import { Supervised } from ${JSON.stringify(join(import.meta.dirname, '../../../src/oci/supervised.js'))}
       import { Runtime } from ${JSON.stringify(join(import.meta.dirname, '../../../src/oci/runtime.js'))}
       Supervised.begin({ ...${JSON.stringify(options)}, runtime: await Runtime.open('crun', ${JSON.stringify(fixture.runtimeRoot)}) })
       setInterval(() => {}, 1000)`
@@ -201,12 +179,9 @@ describe('Supervised', () => {
     await expect.poll(() => fixture.leaks()).toEqual([])
   })
 
-  it('leaves libraries that it never calls alone, and conmon too', async () => {
+  it('gives the workload nothing of the environment that the runtime has', async () => {
     const supervised = await create(['sleep', '100'])
     await supervised.start()
-    const maps = readFileSync(`/proc/${supervised.conmonPid}/maps`, 'utf8')
-    expect(maps).toContain('libglib-2.0.so.0')
-    expect(maps).not.toMatch(/libgcrypt|liblzma|r-xp .*libsystemd/)
     await expect.poll(() => readFileSync(`/proc/${supervised.pid}/environ`, 'utf8').split('\0').filter(Boolean)).toEqual(['PATH=/bin', 'TERM=xterm', 'HOME=/'])
   })
 

@@ -165,7 +165,7 @@ describe('a container behind a virtual machine', () => {
     const size = async () => (await stat(spec.logPath)).size
     await until(async () => (await size()) > 200)
     await sandbox.pause()
-    await new Promise((resolve) => setTimeout(resolve, 100)) // what conmon still had
+    await new Promise((resolve) => setTimeout(resolve, 100)) // what the monitor still had
     const before = await size()
     await new Promise((resolve) => setTimeout(resolve, 400))
     expect(await size()).toBe(before)

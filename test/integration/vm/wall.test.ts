@@ -134,7 +134,7 @@ describe('the wall around a virtual machine', () => {
     const [qemu] = await childrenOf(sandbox.pid)
     const { readlinkSync } = await import('node:fs')
     const open = (pid: number) => readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`)).filter((link) => !/^(pipe|socket|anon_inode):/.test(link))
-    expect(open(sandbox.pid).filter((link) => link !== '/dev/null' && !/^\/(vm\/)?qemu\.log$/.test(link))).toEqual([]) // no stdin: conmon gives /dev/null
+    expect(open(sandbox.pid).filter((link) => link !== '/dev/null' && !/^\/(vm\/)?qemu\.log$/.test(link))).toEqual([]) // no stdin: the monitor gives /dev/null
     expect([...new Set(open(qemu!))].sort()).toEqual(['/dev/null', '/disk.img', '/image.erofs', '/memfd:hull-template (deleted)'])
   })
 

@@ -1,21 +1,18 @@
-import { constants, mkdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { codeOf, conflict } from '../base/errors.js'
 import { log } from '../base/log.js'
 import type { DetachedChild } from '../host/child.js'
 import { identify, isAlive, signalProcess, waitGone, type ProcessIdentity } from '../host/process.js'
-import { attachConmon } from '../host/streams.js'
 import { oomKilled } from './cgroups.js'
-import { spawnConmon, type ConmonOptions, type Spawned } from './conmon-spawn.js'
 import { ExitDirectory } from './exits.js'
-import { LogRotator } from './log-rotation.js'
-import { ResizeQueue } from './resize.js'
+import { attachMonitor, resizeMonitor } from './monitor-client.js'
+import { spawnMonitor, type MonitorOptions, type Spawned } from './monitor-spawn.js'
 import type { Runtime } from './runtime.js'
 
-/** {@link ConmonOptions} and what is needed to clean up. */
-export interface SupervisedOptions extends ConmonOptions {
+/** {@link MonitorOptions} and what is needed to clean up. */
+export interface SupervisedOptions extends MonitorOptions {
   /** linux.cgroupsPath of config.json, '/parent/id': removed with the container. */
   cgroupPath: string
 }
@@ -35,26 +32,34 @@ export interface Begun {
   callOff(): Promise<void>
 }
 
-interface BegunConmon {
+interface BegunMonitor {
   spawned: Spawned
-  conmon: ProcessIdentity
+  monitor: ProcessIdentity
 }
 
 /** supervised.json in the run directory: what a later daemon needs to find the container again. */
 interface Record1 {
   version: 1
-  conmon: ProcessIdentity
+  monitor: ProcessIdentity
   /** Absent while the runtime still makes it. */
   container?: ProcessIdentity
 }
 
 const RECORD = 'supervised.json'
-/** Everything that conmon and this class put into the run directory. */
-const FILES = [RECORD, `${RECORD}.tmp`, 'attach', 'ctl', 'winsz', 'container.pid', 'conmon.err', 'oom', 'exit']
+/** The monitor's socket. */
+const ATTACH = 'attach'
+/** What it has to complain of. */
+const ERRORS = 'monitor.err'
+/** Everything that the monitor and this class put into the run directory. */
+const FILES = [RECORD, `${RECORD}.tmp`, ATTACH, 'container.pid', ERRORS]
 /** Files of an earlier life of the same container that would be mistaken for this one's. */
-const STALE = [RECORD, 'oom', 'exit']
-/** How often a container that an earlier daemon started is looked at, ms: only to notice a killed conmon. Its exit is told by inotify. */
+const STALE = [RECORD, ATTACH, ERRORS]
+/** How often a container that an earlier daemon started is looked at, ms: only to notice a killed monitor. Its exit is told by inotify. */
 const CHECK_INTERVAL = 2000
+/** How long a monitor may take to write the exit file when its container has been killed, ms. */
+const PATIENCE = 2000
+/** How long a monitor that has written it may take to go before it is left alone, ms. */
+const LEAVING = 100
 
 const isIdentity = (value: unknown): value is ProcessIdentity =>
   typeof value === 'object' && value !== null && 'pid' in value && Number.isInteger(value.pid) && 'startTime' in value && Number.isInteger(value.startTime)
@@ -62,9 +67,9 @@ const isIdentity = (value: unknown): value is ProcessIdentity =>
 async function readRecord(runDir: string): Promise<Record1 | undefined> {
   try {
     const parsed: unknown = JSON.parse(readFileSync(join(runDir, RECORD), 'utf8'))
-    if (typeof parsed === 'object' && parsed !== null && 'conmon' in parsed && isIdentity(parsed.conmon)) {
+    if (typeof parsed === 'object' && parsed !== null && 'monitor' in parsed && isIdentity(parsed.monitor)) {
       const container = 'container' in parsed && isIdentity(parsed.container) ? { container: parsed.container } : {}
-      return { version: 1, conmon: parsed.conmon, ...container }
+      return { version: 1, monitor: parsed.monitor, ...container }
     }
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') log.warn('unreadable record of a container', { runDir, error })
@@ -94,10 +99,15 @@ function removeFiles(options: SupervisedOptions, names: readonly string[]): void
   }
 }
 
+const exitWritten = (options: SupervisedOptions): boolean => existsSync(join(options.exitDir, options.id))
+
+/** The monitor does not listen any more. */
+const gone = (error: unknown): boolean => ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'].includes(codeOf(error) ?? '')
+
 /**
- * A process under conmon and an OCI runtime: a container, or the jail of a VMM. Whoever calls prepares the run directory
+ * A process under hull-monitor and an OCI runtime: a container, or the jail of a VMM. Whoever calls prepares the run directory
  * with config.json (and the root file system that it names) before {@link create}, and removes it after {@link destroy}.
- * conmon keeps stdio, log and exit code whether this daemon lives or not.
+ * The monitor keeps stdio, log and exit code whether this daemon lives or not.
  */
 export class Supervised {
   /** Resolves once, when the container has ended and its log is complete. Never rejects. */
@@ -109,19 +119,15 @@ export class Supervised {
   #check: NodeJS.Timeout | undefined
   #destroyed: Promise<void> | undefined
   readonly #exits: ExitDirectory
-  readonly #resizes: ResizeQueue
-  readonly #rotator: LogRotator | undefined
 
   private constructor(
     private readonly options: SupervisedOptions,
     private readonly container: ProcessIdentity,
-    private readonly conmon: ProcessIdentity,
+    private readonly monitor: ProcessIdentity,
     private readonly child: DetachedChild | undefined,
   ) {
     this.exited = new Promise((resolve) => (this.#exit = resolve))
     this.#exits = ExitDirectory.of(options.exitDir)
-    this.#resizes = new ResizeQueue(join(options.runDir, 'ctl'))
-    if (options.logPath !== '' && options.logLimits) this.#rotator = new LogRotator(options.logPath, options.logLimits, () => this.reopenLog())
   }
 
   /** Host pid of the container's init. */
@@ -129,9 +135,9 @@ export class Supervised {
     return this.container.pid
   }
 
-  /** Host pid of conmon. */
-  get conmonPid(): number {
-    return this.conmon.pid
+  /** Host pid of hull-monitor. */
+  get monitorPid(): number {
+    return this.monitor.pid
   }
 
   get runtime(): Runtime {
@@ -144,13 +150,13 @@ export class Supervised {
   }
 
   /**
-   * Starts conmon, and the runtime as far as it comes without the bundle's config.json and what that names: {@link Begun.create} is called when these are there. A runtime that cannot wait is started then.
+   * Starts the monitor, and the runtime as far as it comes without the bundle's config.json and what that names: {@link Begun.create} is called when these are there. A runtime that cannot wait is started then.
    * {@link Begun.callOff} where it does not come to that.
    */
   static begin(options: SupervisedOptions): Begun {
     mkdirSync(options.exitDir, { recursive: true, mode: 0o700 })
     removeFiles(options, STALE)
-    let spawned: Promise<BegunConmon> | undefined
+    let spawned: Promise<BegunMonitor> | undefined
     let settled = false
     const spawn = (ahead: boolean) => (spawned ??= Supervised.#spawn(options, ahead))
     if (options.runtime.waits !== undefined) spawn(true).catch(() => {}) // told by create
@@ -179,24 +185,24 @@ export class Supervised {
     return Supervised.#create(options, () => Supervised.#spawn(options, false))
   }
 
-  static async #spawn(options: SupervisedOptions, ahead: boolean): Promise<BegunConmon> {
-    const spawned = spawnConmon(options, ahead)
+  static async #spawn(options: SupervisedOptions, ahead: boolean): Promise<BegunMonitor> {
+    const spawned = spawnMonitor(options, ahead)
     // While the runtime works: if we die now, the next daemon knows whom to clean up after.
-    const conmon = await named(spawned.child.pid)
-    writeRecord(options.runDir, { version: 1, conmon })
-    return { spawned, conmon }
+    const monitor = await named(spawned.child.pid)
+    writeRecord(options.runDir, { version: 1, monitor })
+    return { spawned, monitor }
   }
 
-  static async #create(options: SupervisedOptions, begin: () => Promise<BegunConmon>): Promise<Supervised> {
+  static async #create(options: SupervisedOptions, begin: () => Promise<BegunMonitor>): Promise<Supervised> {
     let child: DetachedChild | undefined
     try {
-      const { spawned, conmon } = await begin()
+      const { spawned, monitor } = await begin()
       child = spawned.child
       spawned.go()
       const container = await named(await spawned.created)
-      const self = new Supervised(options, container, conmon, child)
+      const self = new Supervised(options, container, monitor, child)
       self.#watch()
-      writeRecord(options.runDir, { version: 1, conmon, container })
+      writeRecord(options.runDir, { version: 1, monitor, container })
       return self
     } catch (error) {
       child?.kill('SIGKILL')
@@ -207,24 +213,23 @@ export class Supervised {
 
   /**
    * The container of an earlier daemon, from the files in its run directory: running, or ended with its exit status still
-   * there. `undefined` when there was none. One whose conmon was killed is killed too: nobody reads its output any more.
+   * there. `undefined` when there was none. One whose monitor was killed is killed too: nobody reads its output any more.
    */
   static async adopt(options: SupervisedOptions): Promise<Supervised | undefined> {
     const record = await readRecord(options.runDir)
     if (!record?.container) return undefined
-    const self = new Supervised(options, record.container, record.conmon, undefined)
+    const self = new Supervised(options, record.container, record.monitor, undefined)
     self.#watch()
     return self
   }
 
   #watch(): void {
-    this.#rotator?.start()
     this.#exits.add(this.options.id, () => void this.#finish())
     if (this.child?.ended) void this.#finish()
     else if (this.child) this.child.once('exit', () => void this.#finish())
     else {
       this.#check = setInterval(() => {
-        void isAlive(this.conmon).then((alive) => (alive ? undefined : this.#finish()))
+        void isAlive(this.monitor).then((alive) => (alive ? undefined : this.#finish()))
       }, CHECK_INTERVAL)
       this.#check.unref()
       void this.#finish() // it may have ended while no daemon was there
@@ -237,21 +242,10 @@ export class Supervised {
     try {
       const code = Number(readFileSync(path, 'utf8'))
       if (!Number.isInteger(code)) return undefined
-      return { code: code < 0 ? 255 : code & 255, oomKilled: await this.#oomKilled(), finishedAt: statSync(path).mtime }
+      return { code: code < 0 ? 255 : code & 255, oomKilled: await oomKilled(this.options.cgroupPath), finishedAt: statSync(path).mtime }
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return undefined
       throw error
-    }
-  }
-
-  async #oomKilled(): Promise<boolean> {
-    // On v1 conmon may leave before it has seen the event that came together with the death: the kernel counts as well.
-    if (await oomKilled(this.options.cgroupPath)) return true
-    try {
-      statSync(join(this.options.runDir, 'oom'))
-      return true
-    } catch {
-      return false
     }
   }
 
@@ -264,12 +258,12 @@ export class Supervised {
     this.#finishing = true
     try {
       let exit = await this.#readExit()
-      if (!exit && !(await isAlive(this.conmon))) {
-        exit = await this.#readExit() // it may have been written just before conmon went
+      if (!exit && !(await isAlive(this.monitor))) {
+        exit = await this.#readExit() // it may have been written just before it went
         exit ??= await this.#abandoned()
       }
       if (!exit) return
-      await this.#rotator?.stop()
+      this.#hear()
       this.#ended = exit
       this.#exits.remove(this.options.id)
       clearInterval(this.#check)
@@ -285,12 +279,21 @@ export class Supervised {
     }
   }
 
-  /** conmon is dead and left no exit code. */
+  /** What the monitor had to say while nobody listened: a log that could not be written. */
+  #hear(): void {
+    try {
+      log.warn('from the supervisor of a container', { id: this.options.id, said: readFileSync(join(this.options.runDir, ERRORS), 'utf8').trim() })
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error
+    }
+  }
+
+  /** The monitor is dead and left no exit code. */
   async #abandoned(): Promise<SupervisedExit> {
     const wasRunning = signalProcess(this.container, 9)
     log.warn('the supervisor of a container was killed', { id: this.options.id, containerWasRunning: wasRunning })
     if (wasRunning) await waitGone(this.container, 10_000)
-    return { code: wasRunning ? 137 : 255, oomKilled: await this.#oomKilled(), finishedAt: new Date() }
+    return { code: wasRunning ? 137 : 255, oomKilled: await oomKilled(this.options.cgroupPath), finishedAt: new Date() }
   }
 
   /** Lets the created container run. */
@@ -299,16 +302,14 @@ export class Supervised {
   }
 
   /**
-   * A connection to the container's stdio: raw with a tty, else in Docker's multiplexed framing. Output from now on; when it was
-   * opened before {@link start}, all of it (conmon's loop serves the attach socket before the container's pipes).
-   * Without `input` nothing is written, and leaving does not end the container's stdin.
+   * A connection to the container's stdio: raw with a tty, else in Docker's multiplexed framing. Output from now on; when it was opened before {@link start}, all of it. Without `input` what is written is dropped, and leaving
+   * does not end the container's stdin. `raw`: as if it had a tty.
    */
-  async attach(input = true): Promise<Duplex> {
+  async attach(input = true, raw = this.options.tty): Promise<Duplex> {
     try {
-      return await attachConmon(join(this.options.runDir, 'attach'), { raw: this.options.tty, silent: !input && this.options.stdin && !this.options.leaveStdinOpen })
+      return await attachMonitor(join(this.options.runDir, ATTACH), { raw, input: input && this.options.stdin })
     } catch (error) {
-      const code = codeOf(error)
-      if (code === 'ENOENT' || code === 'ECONNREFUSED') throw conflict(`container ${this.options.id} is not running`, error)
+      if (gone(error)) throw conflict(`container ${this.options.id} is not running`, error)
       throw error
     }
   }
@@ -318,23 +319,17 @@ export class Supervised {
     return !this.#ended && signalProcess(this.container, signal)
   }
 
-  /** Size of the terminal. No effect without one. */
+  /** Size of the terminal. No effect without one, and none when the container has ended. */
   async resize(rows: number, columns: number): Promise<void> {
     if (!this.options.tty) return
-    await this.#resizes.set(rows, columns)
-  }
-
-  /** Makes conmon open the log file anew, after it has been renamed. */
-  async reopenLog(): Promise<void> {
-    const file = await open(join(this.options.runDir, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
     try {
-      await file.write('2 0 0\n')
-    } finally {
-      await file.close()
+      await resizeMonitor(join(this.options.runDir, ATTACH), rows, columns)
+    } catch (error) {
+      if (!gone(error)) throw error
     }
   }
 
-  /** Kills what still runs; removes conmon, the runtime's state, the cgroup and our files in the run directory. Idempotent. */
+  /** Kills what still runs; removes the monitor, the runtime's state, the cgroup and our files in the run directory. Idempotent. */
   destroy(): Promise<void> {
     this.#destroyed ??= this.#destroy().catch((error: unknown) => {
       this.#destroyed = undefined // may be tried again
@@ -348,13 +343,12 @@ export class Supervised {
       signalProcess(this.container, 9)
       await waitGone(this.container, 10_000)
     }
-    // conmon leaves by itself within a millisecond of the exit file.
-    if (!(await waitGone(this.conmon, 2000))) {
-      signalProcess(this.conmon, 9)
-      await waitGone(this.conmon, 2000)
+    // It leaves within a millisecond of the exit file, or stays for as long as a slow client takes for the rest of the output: that is nobody's wait.
+    if (!(await waitGone(this.monitor, this.#ended ? LEAVING : PATIENCE))) {
+      await this.#finish()
+      if (!this.#ended && signalProcess(this.monitor, 9)) await waitGone(this.monitor, PATIENCE)
     }
     await this.#finish()
-    await this.#rotator?.stop()
     this.#exits.remove(this.options.id)
     clearInterval(this.#check)
     if (!this.#ended) {
@@ -364,12 +358,12 @@ export class Supervised {
     await Supervised.removeLeftovers(this.options)
   }
 
-  /** Removes what a start that was cut off left: the runtime's state, whatever runs in the cgroup (conmon then ends by itself), our files. */
+  /** Removes what a start that was cut off left: the runtime's state, whatever runs in the cgroup (the monitor then ends by itself), our files. */
   static async removeLeftovers(options: SupervisedOptions): Promise<void> {
     const runtime = await Promise.allSettled([options.runtime.delete(options.id, options.cgroupPath)])
     const record = await readRecord(options.runDir)
     // It leaves when its container does; it must not write an exit file after we have looked.
-    if (record && !(await waitGone(record.conmon, 2000))) signalProcess(record.conmon, 9)
+    if (record && !exitWritten(options) && !(await waitGone(record.monitor, PATIENCE)) && !exitWritten(options)) signalProcess(record.monitor, 9)
     removeFiles(options, FILES)
     const [failed] = runtime.filter((result) => result.status === 'rejected')
     if (failed) throw failed.reason
