@@ -7,7 +7,7 @@
 #   make test-unit    the tests that need neither root nor a kernel feature
 #   make lint         eslint with the import floors, and the type check
 #   make chaos        kill -9 of the daemon at random moments of every verb (CHAOS_KILLS=240, CHAOS_SEED)
-#   make chaos-parts  kill -9 of the daemon, conmon, hull-vmm, QEMU, the file server, a container's first process in create, start, life, exec, cp, stop, rm (CHAOS_KILLS=200, CHAOS_SEED)
+#   make chaos-parts  kill -9 of the daemon, hull-monitor, hull-vmm, QEMU, the file server, a container's first process in create, start, life, exec, cp, stop, rm (CHAOS_KILLS=200, CHAOS_SEED)
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make bench-density  200 idle VMs, 1000 idle containers, and as many of dockerd's: memory, processor, start of the i-th, into docs/benchmarks.md and a drawing

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -130,7 +131,13 @@ static napi_value js_sealed_copy(napi_env env, napi_callback_info info) {
   return task_start(env, &self->task);
 }
 
+static napi_value js_trim_heap(napi_env env, napi_callback_info info) {
+  (void)info;
+  malloc_trim(0);
+  return value_undefined(env);
+}
+
 bool memory_register(napi_env env, napi_value exports) {
-  static const struct function functions[] = {{"sealedCopy", js_sealed_copy}, {"ownCopy", js_own_copy}};
+  static const struct function functions[] = {{"sealedCopy", js_sealed_copy}, {"ownCopy", js_own_copy}, {"trimHeap", js_trim_heap}};
   return functions_register(env, exports, functions, COUNT(functions));
 }

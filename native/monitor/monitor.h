@@ -3,7 +3,7 @@
  *
  *   daemon --spawn--> hull-monitor --fork, exec--> RUNTIME create --> container's init, whose parent the monitor becomes (PR_SET_CHILD_SUBREAPER)
  *
- * There is one for each container, so what one of them takes counts: static, no memory from the heap until a client needs it, poll(2) and no descriptor that could be done without (docs/decisions/0025-monitor.md).
+ * There is one for each container, so what one of them takes counts: static, no memory from the heap until a client needs it, poll(2) and no descriptor that could be done without (docs/decisions/0024-monitor.md).
  *
  * Files: BUNDLE/attach, a stream socket for clients (clients.c); EXITDIR/ID, the exit code in decimal, by rename, when the log is complete; BUNDLE/monitor.err, only if there is something to say. The daemon removes them.
  */

@@ -10,6 +10,7 @@ import { removeCgroup } from '../oci/cgroups.js'
 import { NetworkDirectory } from '../engine/network-directory.js'
 import { networkIds } from '../engine/views.js'
 import { native } from '../host/native.js'
+import { IdleCollector, keepYoungGenerationSmall } from '../host/own-memory.js'
 import { releaseAllUserns } from '../host/userns.js'
 import { assembleEngine, networkOf } from './assemble.js'
 import { type DaemonFlags, parseFlags, UsageError } from './flags.js'
@@ -47,10 +48,13 @@ async function serve(flags: DaemonFlags): Promise<void> {
     servers.push(server)
   }
   await writeFile(flags.pidfile, `${process.pid}\n`, { mode: 0o644 })
+  const collector = new IdleCollector()
+  collector.start()
   log.info('hulld serves', { sockets: flags.sockets, dataRoot: flags.dataRoot, execRoot: flags.execRoot, defaultIsolation: flags.defaultIsolation, pid: process.pid })
 
   const leave = async (signal: string) => {
     log.info('hulld leaves; workloads stay', { signal })
+    collector.stop()
     await Promise.all(servers.map((server) => closeApiServer(server)))
     await engine.leave()
     await Promise.all([...flags.sockets, flags.pidfile].map((path) => rm(path, { force: true })))
@@ -73,6 +77,7 @@ async function serve(flags: DaemonFlags): Promise<void> {
 
 /** `hull daemon`: runs in the foreground until SIGTERM or SIGINT. Exit codes: 0 in order, 1 failed, 2 wrong command line. */
 export async function runDaemon(argv: string[]): Promise<never> {
+  keepYoungGenerationSmall()
   let flags: DaemonFlags
   try {
     flags = parseFlags(argv)

@@ -103,6 +103,8 @@ export interface Native {
   sealedCopy(path: string, program: boolean): Promise<number>
   /** A memfd with the contents of another one, to be written to, sealed against a change of its size. `from` may be closed at once; its offset moves. */
   ownCopy(from: number): Promise<number>
+  /** malloc_trim(3): what the C library's heap has free goes back to the kernel. */
+  trimHeap(): void
   timeStamp(): [counter: bigint, nanoseconds: bigint] | undefined
 
   // processes -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { codeOf, conflict } from '../base/errors.js'
@@ -37,7 +37,7 @@ interface BegunMonitor {
   monitor: ProcessIdentity
 }
 
-/** supervised.json in the run directory: what a later daemon needs to find the container again. */
+/** `supervised` in the run directory: what a later daemon needs to find the container again. The target of a symbolic link, which is read and replaced as one and lies in the inode, where a file's content would take a page of memory. */
 interface Record1 {
   version: 1
   monitor: ProcessIdentity
@@ -45,7 +45,7 @@ interface Record1 {
   container?: ProcessIdentity
 }
 
-const RECORD = 'supervised.json'
+const RECORD = 'supervised'
 /** The monitor's socket. */
 const ATTACH = 'attach'
 /** What it has to complain of. */
@@ -66,7 +66,7 @@ const isIdentity = (value: unknown): value is ProcessIdentity =>
 
 async function readRecord(runDir: string): Promise<Record1 | undefined> {
   try {
-    const parsed: unknown = JSON.parse(readFileSync(join(runDir, RECORD), 'utf8'))
+    const parsed: unknown = JSON.parse(readlinkSync(join(runDir, RECORD)))
     if (typeof parsed === 'object' && parsed !== null && 'monitor' in parsed && isIdentity(parsed.monitor)) {
       const container = 'container' in parsed && isIdentity(parsed.container) ? { container: parsed.container } : {}
       return { version: 1, monitor: parsed.monitor, ...container }
@@ -80,7 +80,8 @@ async function readRecord(runDir: string): Promise<Record1 | undefined> {
 function writeRecord(runDir: string, record: Record1): void {
   const path = join(runDir, RECORD)
   // No fsync: the file tells of processes, and does not outlive them through a crash of the host.
-  writeFileSync(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
+  rmSync(`${path}.tmp`, { force: true })
+  symlinkSync(JSON.stringify(record), `${path}.tmp`)
   renameSync(`${path}.tmp`, path)
 }
 

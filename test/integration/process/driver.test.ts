@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -283,11 +283,11 @@ describe('a start', () => {
     const spec = workload(fixture, ['true'])
     await driver.begin(spec)
     const pidOf = () => {
-      const monitor = Number((JSON.parse(readFileSync(join(spec.runDir, 'supervised.json'), 'utf8')) as { monitor: { pid: number } }).monitor.pid)
+      const monitor = Number((JSON.parse(readlinkSync(join(spec.runDir, 'supervised'))) as { monitor: { pid: number } }).monitor.pid)
       if (victim === 'hull-monitor') return monitor
       return Number(readFileSync(`/proc/${monitor}/task/${monitor}/children`, 'utf8').trim().split(' ')[0])
     }
-    await expect.poll(() => existsSync(join(spec.runDir, 'supervised.json')) && pidOf() > 0).toBe(true)
+    await expect.poll(() => lstatSync(join(spec.runDir, 'supervised'), { throwIfNoEntry: false }) && pidOf() > 0).toBe(true)
     await new Promise((resolve) => setTimeout(resolve, 100)) // at the gate
     process.kill(pidOf(), 'SIGKILL')
     await new Promise((resolve) => setTimeout(resolve, 100))
@@ -428,7 +428,7 @@ describe('another daemon', () => {
     const spec = workload(fixture, ['sleep', '1000'])
     await driver.create(spec, {})
     const { rmSync } = await import('node:fs')
-    rmSync(join(spec.runDir, 'supervised.json')) // as if it had died before writing it
+    rmSync(join(spec.runDir, 'supervised')) // as if it had died before writing it
     expect(await newDriver().adopt(spec)).toBeUndefined()
     await driver.removeState(spec)
     await expect.poll(() => fixture.leaks()).toEqual([])
