@@ -3,27 +3,25 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { badRequest, forbidden, HullError, internal, messageOf, notFound } from '../base/errors.js'
 import { log } from '../base/log.js'
-import {
-  addBridgePort, createSourcePort, createVeth, deleteLink, deleteLinkAsync, isolateBridgePort, linkInfo, listLinks, openTap, removeBridgePort, setLink,
-} from '../host/link.js'
-import { addNetnsAddress6, configureInterface, deleteNetnsLink, setNetnsRoute } from '../host/netns.js'
+import { deleteLink, deleteLinkAsync, linkInfo, listLinks, openTap, removeBridgePort } from '../host/link.js'
+import { deleteNetnsLink, setNetnsRoute } from '../host/netns.js'
 import { formatIPv4, formatSubnet, macOf, parseIPv4, parseMac, type Cidr } from './address.js'
 import { formatIPv6 } from './address6.js'
 import { forgetFlowsBefore, forgetFlowsTo } from './conntrack.js'
 import { Forwarder, HostResolvers } from './dns/forward.js'
 import { NameServer } from './dns/server.js'
 import { NameTable } from './dns/table.js'
-import { foreignWarnings, listChains, missingRules, removeRules, type BridgeNames, type Chain } from './foreign.js'
-import { disableIPv6, ensureSysctls, isOurBridge, lockBridge, type BridgeLock } from './kernel.js'
+import { disableIPv6, isOurBridge, lockBridge, type BridgeLock } from './kernel.js'
 import { namesOf, randomSuffix, type Names } from './names.js'
-import { Nft } from './nft.js'
-import { addCommands, chainNames, chainNames6, deleteCommands, elementsOf, hasElements, tableText, type SegmentRules } from './nftText.js'
+import { addCommands, deleteCommands, elementsOf, hasElements } from './nftText.js'
 import { planNetwork } from './plan.js'
 import { checkBinding, PortAllocator } from './ports.js'
+import { RuleKeeper } from './rules.js'
 import { Segment } from './segment.js'
 import { type NamespaceOwners, SlotPool, tapName } from './slots.js'
 import { chooseSubnet, hostBlocks, saveSubnet } from './subnet.js'
 import type { BridgeInfo, Endpoint, EndpointWish, GuestInterface, NetworkManager, NetworkSpec, NetworkWish } from './types.js'
+import { interfaceOf, Wires, type Place } from './wires.js'
 
 /** Options of {@link BridgeNetwork}. */
 export interface BridgeNetworkOptions {
@@ -46,28 +44,22 @@ export interface BridgeNetworkOptions {
 }
 
 /** What is known of a container's place on one network. */
-interface Entry {
-  endpoint: Endpoint
-  segment: Segment
+interface Entry extends Place {
   /** Its ports are (or are about to be) in the nftables maps. */
   published: boolean
   /** The address is marked as taken for this container. */
   holdsAddress: boolean
 }
 
-/** Other programs' rules are looked at again this often, and at a publish when the last look is older than the second figure (milliseconds). */
-const reassertEveryMs = 15_000
-const reassertAtPublishMs = 5_000
-
 const networkIdOf = (endpoint: Pick<Endpoint, 'networkId'>) => endpoint.networkId ?? ''
-const interfaceOf = (endpoint: Pick<Endpoint, 'interfaceName'>) => endpoint.interfaceName ?? 'eth0'
 const keyOf = (endpoint: Pick<Endpoint, 'containerId' | 'networkId'>) => `${endpoint.containerId} ${networkIdOf(endpoint)}`
 
 /** The bridged networks of one daemon: addresses, namespaces and taps, names, NAT and published ports. */
 export class BridgeNetwork implements NetworkManager {
   readonly bridge: BridgeInfo
   readonly #names: Names
-  readonly #nft = new Nft()
+  readonly #wires: Wires
+  readonly #rules: RuleKeeper
   readonly #ports = new PortAllocator()
   readonly #slots: SlotPool
   /** By container and network, see {@link keyOf}. */
@@ -84,19 +76,20 @@ export class BridgeNetwork implements NetworkManager {
     mayForward: (containerId: string) => this.#table.endpointsOf(containerId).some((endpoint) => this.#segments.get(networkIdOf(endpoint))?.spec.internal === false),
   }
   #subnet: Cidr | undefined
-  #timer: NodeJS.Timeout | undefined
-  #reasserted = 0
-  #reasserting: Promise<void> | undefined
   /** Networks are made and removed one after the other. */
   #changing: Promise<unknown> = Promise.resolve()
   #stopped = false
   #lock: BridgeLock | undefined
-  #sysctlWarnings: string[] = []
   #startWarnings: string[] = []
-  #foreignWarnings: string[] = []
 
   constructor(readonly options: BridgeNetworkOptions) {
     this.#names = namesOf(options.bridgeName)
+    this.#wires = new Wires(this.#names)
+    this.#rules = new RuleKeeper(this.#names, {
+      segments: () => [...this.#segments.values()],
+      namePorts: (id) => this.#nameServers.get(id)?.ports,
+      published: () => [...this.#entries.values()].filter((entry) => entry.published).map((entry) => entry.endpoint),
+    })
     if (!Number.isInteger(options.mtu) || options.mtu < 68 || options.mtu > 65535) throw badRequest(`invalid mtu: ${options.mtu}`)
     this.#slots = new SlotPool({ names: this.#names, runDir: options.runDir, mtu: options.mtu, size: options.poolSize, ...(options.owners ? { owners: options.owners } : {}) })
     this.bridge = { name: options.bridgeName, subnet: '', gateway: '', mtu: options.mtu }
@@ -154,16 +147,17 @@ export class BridgeNetwork implements NetworkManager {
     await segment.ensure()
     await this.#ports.start()
     for (const endpoint of active) warnings.push(...(await this.#adopt(endpoint)))
-    await this.#rewrite()
+    await this.#rules.rewrite()
     await this.#slots.start(
       new Set(active.map((endpoint) => endpoint.containerId)),
       new Set(active.flatMap(({ link }) => (link === undefined ? [] : [this.#names.vethPrefix + link, this.#names.sourcePrefix + link]))),
     )
-    for (const endpoint of active) await this.#repairTap(endpoint)
+    for (const endpoint of active) {
+      const entry = this.#entries.get(keyOf(endpoint))
+      if (entry) await this.#wires.repairTap({ endpoint, segment: entry.segment }, tapName(this.#names, endpoint.containerId)).catch((error: unknown) => log.error('network: cannot repair a tap', { id: endpoint.containerId, error }))
+    }
     this.#startWarnings = warnings
-    await this.#reassert()
-    this.#timer = setInterval(() => void this.#reassert(), reassertEveryMs).unref()
-    void this.#nft.warm()
+    await this.#rules.watch()
   }
 
   async stop(everything: boolean, networks: NetworkSpec[] = []): Promise<void> {
@@ -171,7 +165,7 @@ export class BridgeNetwork implements NetworkManager {
     for (const spec of networks) if (!this.#segments.has(spec.id)) this.#segments.set(spec.id, new Segment(spec, this.#names))
     this.#stopped = true
     await this.#changing.catch(() => {})
-    await this.#reasserting
+    await this.#rules.stop()
     try {
       await this.#slots.stop()
       if (everything) await this.#removeEverything()
@@ -187,11 +181,10 @@ export class BridgeNetwork implements NetworkManager {
   /** Timers, sockets, the pool, the lock: all that lives in this process. */
   async #closeInProcess(): Promise<void> {
     this.#stopped = true
-    clearInterval(this.#timer)
     await this.#slots.stop()
     await this.#ports.close()
     await Promise.all([...this.#nameServers.values()].map(({ server }) => server.close()))
-    this.#nft.close()
+    this.#rules.close()
     this.#entries.clear()
     await this.#lock?.release()
     this.#lock = undefined
@@ -217,8 +210,8 @@ export class BridgeNetwork implements NetworkManager {
       try {
         await segment.ensure()
         await this.#startNames(segment)
-        await this.#rewrite()
-        await this.#reassertNow()
+        await this.#rules.rewrite()
+        await this.#rules.lookNow()
       } catch (error) {
         await this.#dropSegment(segment).catch((failure: unknown) => log.error('network: cannot clean up', { network: spec.name, error: failure }))
         throw error instanceof HullError ? error : internal(messageOf(error), error)
@@ -240,8 +233,8 @@ export class BridgeNetwork implements NetworkManager {
     const names = this.#nameServers.get(segment.id)
     this.#nameServers.delete(segment.id)
     await names?.server.close()
-    await this.#rewrite()
-    await this.#nft.command(await removeRules(await listChains(), this.#names, segment.bridge))
+    await this.#rules.rewrite()
+    await this.#rules.removeOf(segment.bridge)
     if (await isOurBridge(segment.bridge)) await deleteLinkAsync(segment.bridge)
   }
 
@@ -257,10 +250,6 @@ export class BridgeNetwork implements NetworkManager {
   async #startNames(segment: Segment): Promise<void> {
     const server = new NameServer(segment.id, segment.gatewayText, this.#nameParts)
     this.#nameServers.set(segment.id, { server, ports: await server.start() })
-  }
-
-  #isCustom(segment: Segment): boolean {
-    return segment.hasNames && !segment.bridge.startsWith(this.#names.userPrefix)
   }
 
   /** Bridges with a name of ours that belong to no network: a daemon died while it made or removed one. */
@@ -333,38 +322,18 @@ export class BridgeNetwork implements NetworkManager {
     const ready = interfaceOf(endpoint) === 'eth0' && entry.segment.spec.mtu === this.options.mtu
     const { name, netnsPath } = await this.#slots.take(endpoint.containerId, ready ? 's' : 'i')
     try {
-      if (ready) {
-        const veth = this.#names.vethPrefix + name.slice(1)
-        if (networkIdOf(endpoint) !== '') addBridgePort(entry.segment.bridge, veth)
-        if (!entry.segment.spec.icc) isolateBridgePort(veth)
-      } else await this.#makeVeth(endpoint, netnsPath)
-      await this.#configure(endpoint, netnsPath, endpoint === gateway)
+      if (ready) this.#wires.takeVeth(this.#names.vethPrefix + name.slice(1), entry)
+      else await this.#wires.makeVeth(this.#placeOf(endpoint), netnsPath)
+      await this.#wires.configure(endpoint, netnsPath, endpoint === gateway)
       for (const other of more) {
-        await this.#makeVeth(other, netnsPath)
-        await this.#configure(other, netnsPath, other === gateway)
+        await this.#wires.makeVeth(this.#placeOf(other), netnsPath)
+        await this.#wires.configure(other, netnsPath, other === gateway)
       }
     } catch (error) {
       await this.#slots.release(endpoint.containerId)
       throw internal(`cannot configure the network of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
     }
     return { netnsPath }
-  }
-
-  async #makeVeth(endpoint: Endpoint, netnsPath: string): Promise<void> {
-    const { segment } = this.#entry(endpoint)
-    const name = this.#names.vethPrefix + endpoint.link
-    await createVeth({ name, peer: interfaceOf(endpoint), netns: netnsPath, mtu: segment.spec.mtu, bridge: segment.bridge })
-    await disableIPv6(name)
-    if (!segment.spec.icc) isolateBridgePort(name)
-  }
-
-  async #configure(endpoint: Endpoint, netnsPath: string, isGateway: boolean): Promise<void> {
-    const name = interfaceOf(endpoint)
-    const { mac, address, prefixLength, ipv6 } = endpoint
-    await configureInterface(netnsPath, { name, mac, address, prefixLength, ...(isGateway ? { gateway: endpoint.gateway } : {}) })
-    if (!ipv6) return
-    await addNetnsAddress6(netnsPath, name, ipv6.address, ipv6.prefixLength)
-    if (isGateway) await setNetnsRoute(netnsPath, name, endpoint.gateway, ipv6.gateway)
   }
 
   async tapAhead(containerId: string): Promise<number> {
@@ -393,35 +362,12 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   async plugTap(endpoint: Endpoint, ...more: Endpoint[]): Promise<void> {
-    const { segment } = this.#entry(endpoint)
-    const name = tapName(this.#names, endpoint.containerId)
+    const first = this.#placeOf(endpoint)
     try {
-      if (more.length === 0) {
-        addBridgePort(segment.bridge, name)
-        if (!segment.spec.icc) isolateBridgePort(name)
-      }
-      setLink(name, { mtu: segment.spec.mtu })
-      if (more.length > 0) for (const each of [endpoint, ...more]) await this.#makeSourcePort(each, name)
+      await this.#wires.plugTap(tapName(this.#names, endpoint.containerId), [first, ...more.map((other) => this.#placeOf(other))])
     } catch (error) {
       throw internal(`cannot connect the tap of ${endpoint.containerId.slice(0, 12)}: ${messageOf(error)}`, error)
     }
-  }
-
-  /** A daemon that died while it went from one network behind a tap to several may have left an endpoint without a port on its bridge. */
-  async #repairTap(endpoint: Endpoint): Promise<void> {
-    const tap = await linkInfo(tapName(this.#names, endpoint.containerId))
-    if (!tap || tap.bridge !== undefined || !this.#entries.has(keyOf(endpoint))) return
-    if (endpoint.link !== undefined && (await linkInfo(this.#names.sourcePrefix + endpoint.link))) return
-    await this.#makeSourcePort(endpoint, tap.name).catch((error: unknown) => log.error('network: cannot repair a tap', { id: endpoint.containerId, error }))
-  }
-
-  async #makeSourcePort(endpoint: Endpoint, tap: string): Promise<void> {
-    const { segment } = this.#entry(endpoint)
-    endpoint.link ??= randomSuffix()
-    const name = this.#names.sourcePrefix + endpoint.link
-    createSourcePort({ name, lower: tap, bridge: segment.bridge, mac: endpoint.mac })
-    await disableIPv6(name)
-    if (!segment.spec.icc) isolateBridgePort(name)
   }
 
   async attach(endpoint: Endpoint, kind: 'process' | 'vm', others: Endpoint[]): Promise<void> {
@@ -429,25 +375,14 @@ export class BridgeNetwork implements NetworkManager {
     if (kind === 'process') {
       const netnsPath = await this.#slots.pathOf(endpoint.containerId)
       if (netnsPath === undefined) throw internal(`container ${endpoint.containerId} has no network namespace`)
-      await this.#makeVeth(endpoint, netnsPath)
-      await this.#configure(endpoint, netnsPath, false)
+      await this.#wires.makeVeth(this.#placeOf(endpoint), netnsPath)
+      await this.#wires.configure(endpoint, netnsPath, false)
       return
     }
     const tap = tapName(this.#names, endpoint.containerId)
     const info = await linkInfo(tap)
     if (!info) throw internal(`container ${endpoint.containerId} has no tap`)
-    if (info.bridge !== undefined) {
-      // From one network to several: each has a port of its own now, told apart by the guest's hardware addresses.
-      removeBridgePort(tap)
-      try {
-        for (const other of others) await this.#makeSourcePort(other, tap)
-      } catch (error) {
-        for (const other of others) deleteLink(this.#names.sourcePrefix + (other.link ?? ''))
-        if (others[0]) addBridgePort(this.#entry(others[0]).segment.bridge, tap)
-        throw error
-      }
-    }
-    await this.#makeSourcePort(endpoint, tap)
+    await this.#wires.attachTap(this.#placeOf(endpoint), tap, info.bridge !== undefined, others.map((other) => this.#placeOf(other)))
   }
 
   async detach(endpoint: Endpoint, kind: 'process' | 'vm'): Promise<void> {
@@ -504,13 +439,13 @@ export class BridgeNetwork implements NetworkManager {
     if (!this.#byKernel || !hasElements(entry.endpoint.ports)) return
     entry.published = true
     try {
-      await this.#orRewrite(addCommands(this.#names.table, elementsOf(entry.endpoint)))
+      await this.#rules.command(addCommands(this.#names.table, elementsOf(entry.endpoint)))
     } catch (error) {
       entry.published = false
       throw externalError(endpoint.containerId.slice(0, 12), endpoint.containerId, error)
     }
     void forgetFlowsBefore(entry.endpoint.ports)
-    if (Date.now() - this.#reasserted > reassertAtPublishMs) void this.#reassert()
+    this.#rules.lookAtPublish()
   }
 
   async movePorts(from: Endpoint, to: Endpoint): Promise<void> {
@@ -564,11 +499,16 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   warnings(): string[] {
-    return [...this.#startWarnings, ...this.#sysctlWarnings, ...this.#foreignWarnings]
+    return [...this.#startWarnings, ...this.#rules.warnings]
   }
 
   #started(): void {
     if (!this.#segments.has('') || this.#stopped) throw internal('the network is not started')
+  }
+
+  /** The endpoint as the caller has it: what becomes of it is in his record, too. */
+  #placeOf(endpoint: Endpoint): Place {
+    return { endpoint, segment: this.#entry(endpoint).segment }
   }
 
   #entry(endpoint: Endpoint): Entry {
@@ -601,93 +541,16 @@ export class BridgeNetwork implements NetworkManager {
   }
 
   async #unpublish(endpoint: Endpoint): Promise<void> {
-    if (hasElements(endpoint.ports)) await this.#orRewrite(deleteCommands(this.#names.table, elementsOf(endpoint)))
+    if (hasElements(endpoint.ports)) await this.#rules.command(deleteCommands(this.#names.table, elementsOf(endpoint)))
     await forgetFlowsTo(endpoint.address, endpoint.ports)
-  }
-
-  // rules --------------------------------------------------------------------------------------------------
-
-  /** The commands as one transaction; when that fails (somebody flushed the rule set, or changed our table) the whole table is written anew. */
-  async #orRewrite(commands: string[]): Promise<void> {
-    try {
-      await this.#nft.command(commands)
-    } catch (error) {
-      log.warn('network: nftables element refused, writing the whole table', { table: this.#names.table, error })
-      await this.#rewrite()
-    }
-  }
-
-  #rules(): SegmentRules[] {
-    return [...this.#segments.values()].map((segment) => {
-      const names = this.#nameServers.get(segment.id)
-      const { bridge, subnet6, internal: inside, masquerade } = segment.spec
-      return { bridge, subnet: segment.subnetText, subnet6, gateway: segment.gatewayText, internal: inside, masquerade, ...(names ? { namePorts: names.ports } : {}) }
-    })
-  }
-
-  async #rewrite(): Promise<void> {
-    const published = [...this.#entries.values()].filter((entry) => entry.published).map((entry) => entry.endpoint)
-    await this.#nft.script(tableText(this.#names, this.#rules(), published))
-  }
-
-  get #hasIPv6(): boolean {
-    return [...this.#segments.values()].some((segment) => segment.addresses6 !== undefined)
-  }
-
-  #bridgeNames(): BridgeNames {
-    const segments = [...this.#segments.values()]
-    return {
-      mark: this.#names.mark, bridge: this.#names.bridge, userPrefix: this.#names.userPrefix,
-      custom: segments.filter((segment) => this.#isCustom(segment)).map((segment) => segment.bridge),
-      ipv6: this.#hasIPv6,
-      nameServers: segments.flatMap((segment) => {
-        const names = this.#nameServers.get(segment.id)
-        return names ? [{ bridge: segment.bridge, ...names.ports }] : []
-      }),
-    }
-  }
-
-  /** Looks whether the sysctls, our table and our rules in other programs' chains are there, and puts back what is not. Never rejects. */
-  #reassert(): Promise<void> {
-    this.#reasserting ??= this.#reassertNow()
-      .catch((error: unknown) => log.warn('network: cannot check the nftables rules', { error }))
-      .finally(() => {
-        this.#reasserting = undefined
-        this.#reasserted = Date.now()
-      })
-    return this.#reasserting
-  }
-
-  async #reassertNow(): Promise<void> {
-    this.#sysctlWarnings = await ensureSysctls([...this.#segments.values()].map((segment) => segment.bridge), this.#hasIPv6)
-    const chains = await listChains()
-    if (this.#stopped) return
-    if (!this.#isWhole(chains)) {
-      log.warn('network: our nftables table is gone or damaged, writing it anew', { table: this.#names.table })
-      await this.#rewrite()
-    }
-    const names = this.#bridgeNames()
-    await this.#nft.command(await missingRules(chains, names))
-    this.#foreignWarnings = foreignWarnings(chains, names.nameServers.length > 0)
-  }
-
-  #isWhole(chains: readonly Chain[]): boolean {
-    const has = (family: string, wanted: readonly string[]) => {
-      const ours = new Set(chains.filter((chain) => chain.family === family && chain.table === this.#names.table).map((chain) => chain.name))
-      return wanted.every((name) => ours.has(name))
-    }
-    return has('ip', chainNames) && (!this.#hasIPv6 || has('ip6', chainNames6))
   }
 
   /** Never what another daemon holds, nor a bridge that is not ours. */
   async #removeEverything(): Promise<void> {
     this.#lock ??= await lockBridge(this.#names.bridge)
-    const { table } = this.#names
     await this.#slots.removeLeftovers(new Set())
     for (const bridge of await this.#ourBridges()) deleteLink(bridge)
-    const rules = await removeRules(await listChains(), this.#names)
-    const tables = ['ip', 'ip6'].flatMap((family) => [`add table ${family} ${table}`, `delete table ${family} ${table}`])
-    await this.#nft.script([...rules, ...tables, ''].join('\n'))
+    await this.#rules.removeAll()
     await rm(this.options.runDir, { recursive: true, force: true })
     await rm(join(this.options.stateDir, 'subnet.json'), { force: true })
   }
