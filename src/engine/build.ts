@@ -1,16 +1,15 @@
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, rename } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { badRequest, codeOf, HullError, messageOf } from '../base/errors.js'
-import { tarEnd } from '../base/tar.js'
 import { readFileInRoot } from '../host/paths.js'
 import { applyChange } from '../image/changes.js'
 import { dockerfileLimit, expand, expandWords, jsonWords, parseDockerfile, parseInstruction, type Instruction } from '../image/dockerfile.js'
 import { parseReference, taggedReference } from '../image/references.js'
 import type { Image, ImageConfig } from '../image/types.js'
 import type { ContainerConfig, ContainerEngine, CreateContainerRequest, ImageEngine } from './api-types.js'
-import { BuildTree, contextPath, looksLikeArchive, type BuildFile } from './build-files.js'
+import { BuildTree, contextPath } from './build-files.js'
+import { BuildSources, joined, type Releases } from './build-sources.js'
 import { BuildArgs, envValue, type Stage } from './build-stage.js'
 import { StepError, type BuildRequest } from './build-types.js'
 import { BuildWork, runStep } from './build-work.js'
@@ -66,6 +65,7 @@ function splitTag(text: string): { repo: string; tag: string } {
 /** One build under way. */
 class Build {
   private readonly args: BuildArgs
+  private readonly sources: BuildSources
   private readonly stages: Stage[] = []
   private escape = '\\'
   private step = 0
@@ -79,6 +79,7 @@ class Build {
     private readonly context: BuildTree,
   ) {
     this.args = new BuildArgs(request.buildArgs)
+    this.sources = new BuildSources(lifecycle.parts.images, request.signal)
   }
 
   private get images() {
@@ -381,12 +382,12 @@ class Build {
     if (chmod !== '' && !/^[0-7]{1,4}$/.test(chmod)) throw badRequest(`invalid chmod parameter: '${chmod.slice(0, 100)}'. it should be octal string and between 0 and 07777`)
     const sources = words.slice(0, -1)
     const target = words.at(-1)!
-    const releases: (() => Promise<void>)[] = []
+    const releases: Releases = []
     try {
       const tree = from === '' ? this.context : await this.treeOf(from, sources, releases)
       const work = this.stage.image === '' ? undefined : await BuildWork.open(this.lifecycle.parts, this.stage.image, this.request.container)
       if (work) releases.push(() => work.close())
-      const files = await this.filesFor(name, tree, sources, target, work, { ...(chmod === '' ? {} : { mode: parseInt(chmod, 8) }), owned: from !== '' && owner === '' }, releases)
+      const files = await this.sources.files(name, tree, sources, { target, path: this.destination(target) }, work, { ...(chmod === '' ? {} : { mode: parseInt(chmod, 8) }), owned: from !== '' && owner === '' }, releases)
       let content = ''
       for (const part of files) content += await part.tree.digest(part.files, this.request.signal)
       const shown = `${name} ${owner === '' ? '' : `--chown=${owner} `}${chmod === '' ? '' : `--chmod=${chmod} `}multi:${createHash('sha256').update(content).digest('hex')} in ${target}`
@@ -423,104 +424,13 @@ class Build {
   }
 
   /** What COPY --from means: an earlier stage by name or number, else an image. Its files are unpacked beside the context. */
-  private async treeOf(from: string, sources: readonly string[], releases: (() => Promise<void>)[]): Promise<BuildTree> {
+  private async treeOf(from: string, sources: readonly string[], releases: Releases): Promise<BuildTree> {
     const stages = this.stages.slice(0, -1)
     const stage = stages.find((candidate) => candidate.name !== '' && candidate.name === from.toLowerCase()) ?? (/^\d+$/.test(from) ? stages[Number(from)] : undefined)
     if (stage === undefined && /^\d+$/.test(from)) throw badRequest(`invalid from flag value ${from}: refers to current build block`)
     const image = stage?.image ?? (await this.baseImage(from, this.request.platform)).id
     if (image === '') throw badRequest(`stage ${from} has no content`)
-    const work = await BuildWork.open(this.lifecycle.parts, image, this.request.container)
-    releases.push(() => work.close())
-    const place = await this.images.unpackTree(Readable.from([tarEnd()]), this.request.signal)
-    releases.push(place.release)
-    for (const source of sources) {
-      // The part before any wildcard; below it the tree is whole.
-      const path = contextPath(source)
-      const fixed = /[*?[]/.test(path) ? path.split('/').slice(0, path.split('/').findIndex((part) => /[*?[]/.test(part))).join('/') : path
-      if (fixed !== '' && (await work.kind(`/${fixed}`)) === 'nothing') throw badRequest(`COPY failed: stat ${source}: file does not exist`)
-      const isDirectory = fixed === '' || (await work.kind(`/${fixed}`)) === 'directory'
-      const job = await work.get(isDirectory ? `/${fixed}/.` : (await work.target(`/${fixed}`)), 'x')
-      const part = await this.images.unpackTree(job.output, this.request.signal)
-      try {
-        await job.done
-        if (fixed === '') {
-          // The whole root: it takes the place of the empty tree.
-          releases.push(part.release)
-          return new BuildTree(`${part.root}/x`)
-        }
-        const parent = posix.join(place.root, posix.dirname(fixed))
-        await mkdir(parent, { recursive: true })
-        await rename(`${part.root}/x`, posix.join(place.root, fixed)).catch(async (error: unknown) => {
-          // Named twice, or below what is there already.
-          if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'EEXIST') throw error
-          await rename(posix.join(place.root, fixed), await mkdtemp(`${place.root}/.old-`))
-          await rename(`${part.root}/x`, posix.join(place.root, fixed))
-        })
-      } finally {
-        job.cancel()
-        await part.release()
-      }
-    }
-    return new BuildTree(place.root)
-  }
-
-  /** What goes where. More than one part when ADD unpacks archives. */
-  private async filesFor(
-    name: string, tree: BuildTree, sources: readonly string[], target: string, work: BuildWork | undefined, options: { mode?: number; owned: boolean }, releases: (() => Promise<void>)[],
-  ): Promise<{ tree: BuildTree; files: BuildFile[] }[]> {
-    const failed = (error: unknown) => (error instanceof HullError ? new HullError(error.statusCode, `${name} failed: ${error.message}`, { cause: error }) : error)
-    const found: string[] = []
-    try {
-      for (const source of sources) found.push(...(await tree.match(source)))
-    } catch (error) {
-      throw failed(error)
-    }
-    const destination = this.destination(target)
-    const there = work === undefined ? (destination === '/' ? 'directory' : 'nothing') : await work.kind(destination)
-    const wantsDirectory = target.endsWith('/') || target === '.' || target.endsWith('/.') || destination === '/'
-    if (found.length > 1 && !wantsDirectory && there !== 'directory') throw badRequest(`When using ${name} with more than one source file, the destination must be a directory and end with a /`)
-    const into = destination.slice(1)
-    const parts: { tree: BuildTree; files: BuildFile[] }[] = []
-    const files: BuildFile[] = []
-    const needDirectory = () => {
-      if (there === 'file') throw badRequest(`cannot copy to non-directory: ${destination}`)
-      if (there === 'nothing' && into !== '' && files.every((file) => file.header.name !== `${into}/`)) {
-        files.unshift({ header: { name: `${into}/`, type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: Math.floor(Date.now() / 1000) } })
-      }
-    }
-    for (const path of found) {
-      if (tree.isDirectory(path)) {
-        needDirectory()
-        await tree.collect(path, into, files, options)
-        continue
-      }
-      const archive = name === 'ADD' ? await this.archive(tree, path, releases) : undefined
-      if (archive !== undefined) {
-        needDirectory()
-        const inside: BuildFile[] = []
-        await archive.collect('', into, inside, { owned: true })
-        parts.push({ tree: archive, files: inside })
-        continue
-      }
-      if (wantsDirectory || there === 'directory' || found.length > 1) {
-        needDirectory()
-        await tree.collect(path, into === '' ? posix.basename(path) : `${into}/${posix.basename(path)}`, files, options)
-      } else await tree.collect(path, into, files, options)
-    }
-    return [{ tree, files }, ...parts]
-  }
-
-  private async archive(tree: BuildTree, path: string, releases: (() => Promise<void>)[]): Promise<BuildTree | undefined> {
-    if (!looksLikeArchive(tree.head(path))) return undefined
-    try {
-      const unpacked = await this.images.unpackTree(tree.open(path), this.request.signal)
-      releases.push(unpacked.release)
-      return new BuildTree(unpacked.root)
-    } catch (error) {
-      // A compressed file that is no tar is copied as it is.
-      if (error instanceof HullError && error.statusCode === 400) return undefined
-      throw error
-    }
+    return this.sources.ofImage(await BuildWork.open(this.lifecycle.parts, image, this.request.container), sources, releases)
   }
 
   private async workdir(path: string): Promise<void> {
@@ -539,11 +449,6 @@ class Build {
       await work.close()
     }
   }
-}
-
-/** Several trees' files as one tar: all but the last end without their end mark. */
-async function* joined(parts: readonly { tree: BuildTree; files: BuildFile[] }[]): AsyncGenerator<Buffer> {
-  for (const [i, { tree, files }] of parts.entries()) yield* tree.tar(files, i === parts.length - 1)
 }
 
 const quoted = (text: string) => `"${text.replace(/["\\$]/g, '\\$&')}"`
