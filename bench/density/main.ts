@@ -26,6 +26,8 @@ if ([vms, containers, peers, idleSeconds].some((value) => !Number.isInteger(valu
 }
 
 const MB = 1e6
+/** How long an engine is left alone before what there is to lose is measured, ms. */
+const SETTLED = 12_000
 const steps = (most: number) => [1, 10, 20, 50, 100, 150, 200, 300, 500, 750, 1000].filter((step) => step < most).concat(most)
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
 const mb = (bytes: number) => (bytes / MB).toFixed(2)
@@ -48,6 +50,7 @@ async function pageCost(): Promise<[first: number, again: number]> {
 
 /** Starts `most` of something one after the other. `pids`: all of its processes. */
 async function fill(most: number, start: (index: number) => Promise<number>, pids: () => Promise<number[]>): Promise<{ times: number[]; points: Point[]; cpu: number; pages: [first: number, again: number] }> {
+  await sleep(SETTLED) // an engine that has just started may have something to give back
   const before = await memAvailable()
   const times: number[] = []
   const points: Point[] = []
@@ -62,7 +65,10 @@ async function fill(most: number, start: (index: number) => Promise<number>, pid
   const all = await pids()
   const [first, at] = [await costOf(all), performance.now()]
   await sleep(idleSeconds * 1000)
-  const cpu = ((await costOf(all)).cpuSeconds - first.cpuSeconds) / ((performance.now() - at) / 1000) / Math.max(1, most)
+  const last = await costOf(all)
+  const cpu = (last.cpuSeconds - first.cpuSeconds) / ((performance.now() - at) / 1000) / Math.max(1, most)
+  // All of them idle: what the last point says. Those before it are of a moment between two starts.
+  points[points.length - 1] = { n: most, lost: before - (await memAvailable()), cost: last }
   return { times, points, cpu, pages: await pageCost() }
 }
 
@@ -148,7 +154,7 @@ try {
     title: 'Density',
     text: [
       `\`DENSITY_VMS=${vms} DENSITY_CONTAINERS=${containers} DENSITY_PEER=${peers} make bench-density\`, one after the other, each with the default network; ${cpus().length} CPUs, ${Math.round(totalmem() / 2 ** 30)} GiB, kernel ${release()}, load average ${loadavg().map((load) => load.toFixed(1)).join(' ')} at the end.`,
-      'MemAvailable: what the host has lost, kernel included. PSS and anonymous memory: of all of an instance\'s processes, workload and guest included. CPU: of one core, while nothing happens. Starts: median of ten around the 20th and of the last five. A page: what one of the host\'s free memory takes at its first touch when all of them run, and when it was touched a moment ago; where the host is itself a virtual machine these differ, and the last that start pay the difference.', '',
+      `MemAvailable: what the host has lost when all of them had been idle for ${idleSeconds} s, kernel included. PSS and anonymous memory: of all of an instance's processes, workload and guest included. CPU: of one core, while nothing happens. Starts: median of ten around the 20th and of the last five. A page: what one of the host's free memory takes at its first touch when all of them run, and when it was touched a moment ago; where the host is itself a virtual machine these differ, and the last that start pay the difference.`, '',
       '| instances | n | MB each, MemAvailable | MB each, PSS | MB each, anonymous | CPU % each | start at 20, ms | start at the end, ms | a page, µs | |', '|---|---|---|---|---|---|---|---|---|---|', ...rows, '', '![curves](benchmarks-density.svg)', '',
     ].join('\n'),
   }
