@@ -1,4 +1,4 @@
-import { constants, mkdirSync, readFileSync } from 'node:fs'
+import { constants, readFileSync } from 'node:fs'
 import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
 import { join, normalize } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -48,12 +48,6 @@ export class Cgroup {
   directories(): string[] {
     const mounts = new Set([...Object.values(this.mounts.controllers), ...(this.mounts.unified ? [this.mounts.unified] : [])])
     return [...mounts].map((mount) => join(mount, this.path))
-  }
-
-  /** Makes it where its controllers are, if it is not there. At once: a directory of this file system takes the kernel some 50 µs, and a way through a thread twice that. */
-  makeNow(): void {
-    const directories = this.isV2 ? this.directories() : [...new Set(Object.values(this.mounts.controllers))].map((mount) => join(mount, this.path))
-    for (const directory of directories) mkdirSync(directory, { recursive: true })
   }
 
   /** Text of a controller's file; undefined when there is no such file or cgroup (any more). */

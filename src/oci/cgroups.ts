@@ -1,5 +1,4 @@
-import { codeOf, messageOf } from '../base/errors.js'
-import { log } from '../base/log.js'
+import { codeOf } from '../base/errors.js'
 import { detectCgroups, type CgroupMounts } from '../host/cgroup-layout.js'
 import { wasOomKilled } from '../host/cgroup-stats.js'
 import { Cgroup } from '../host/cgroup.js'
@@ -18,15 +17,6 @@ export function hostCgroups(): Promise<CgroupMounts> {
 /** A container's cgroup by its OCI cgroupsPath. */
 export async function cgroupOf(path: string): Promise<Cgroup> {
   return new Cgroup(await hostCgroups(), path)
-}
-
-/** Makes a cgroup that a runtime is about to make itself, so that it finds it. Not on anybody's way: what is wrong with it the runtime says. */
-export async function makeCgroup(path: string): Promise<void> {
-  try {
-    (await cgroupOf(path)).makeNow()
-  } catch (error) {
-    log.debug('a cgroup could not be made ahead', { path, error: messageOf(error) })
-  }
 }
 
 /** True when the kernel has killed a process of this cgroup because its memory was used up. */

@@ -5,7 +5,7 @@ import { codeOf, conflict } from '../base/errors.js'
 import { log } from '../base/log.js'
 import type { DetachedChild } from '../host/child.js'
 import { identify, isAlive, signalProcess, waitGone, type ProcessIdentity } from '../host/process.js'
-import { makeCgroup, oomKilled } from './cgroups.js'
+import { oomKilled } from './cgroups.js'
 import { ExitDirectory } from './exits.js'
 import { attachMonitor, resizeMonitor } from './monitor-client.js'
 import { spawnMonitor, type MonitorOptions, type Spawned } from './monitor-spawn.js'
@@ -191,7 +191,6 @@ export class Supervised {
     // While the runtime works: if we die now, the next daemon knows whom to clean up after.
     const monitor = await named(spawned.child.pid)
     writeRecord(options.runDir, { version: 1, monitor })
-    if (ahead) await makeCgroup(options.cgroupPath)
     return { spawned, monitor }
   }
 
