@@ -8,6 +8,7 @@ import { ensureUserns } from '../../host/userns.js'
 import { MS, mountTmpfs } from '../../host/mount.js'
 import { cgroupOf, hostCgroups } from '../../oci/cgroups.js'
 import { Supervised, type Begun, type SupervisedOptions } from '../../oci/supervised.js'
+import { shareMasks } from '../../oci/masks.js'
 import { locateRuntime, Runtime } from '../../oci/runtime.js'
 import { knownToGvisor, runscFlags } from '../../oci/runsc.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
@@ -145,6 +146,7 @@ export class ProcessDriver implements SandboxDriver {
       await this.#writeFiles(spec, owners)
       const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments, ...(owners ? { userns: owners.userns } : {}) })
       useCachedFilter(supervisedOptions.runtime, config)
+      if (supervisedOptions.runtime.kind === 'crun') shareMasks(config, join(this.options.execRoot, 'empty'))
       await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
       const supervised = await begun.supervisor.create()
       void keepFilter(supervisedOptions.runtime, spec.id, config)
