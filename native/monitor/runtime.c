@@ -123,7 +123,7 @@ static void set_oom_score_adj(int value) {
   close(fd);
 }
 
-__attribute__((noreturn)) static void child(const struct options *options, const struct stdio *stdio, int oom_score) {
+__attribute__((noreturn)) static void child(const struct options *options, const struct stdio *stdio, int oom_score, pid_t monitor) {
   static char preserve[32];
   const char *arguments[options->runtime_count + 16];
   size_t count = 0;
@@ -143,6 +143,7 @@ __attribute__((noreturn)) static void child(const struct options *options, const
 
   /* With us it ends: nobody else would know of it. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != monitor) _exit(125); /* we have ended already */
   set_oom_score_adj(oom_score);
   sigset_t none;
   sigemptyset(&none);
@@ -201,12 +202,12 @@ static void explain(int fd, char *answer, size_t size, const char *otherwise, in
 static bool create(const struct options *options, struct container *container, struct stdio *stdio, struct console *console, char *answer, size_t size) {
   int oom_score = oom_score_adj();
   set_oom_score_adj(NEVER_KILLED);
-  pid_t runtime = fork();
+  pid_t monitor = getpid(), runtime = fork();
   if (runtime < 0) {
     snprintf(answer, size, "fork: %s", strerror(errno));
     return false;
   }
-  if (runtime == 0) child(options, stdio, oom_score);
+  if (runtime == 0) child(options, stdio, oom_score, monitor);
   close_fd(&stdio->in[0]);
   close_fd(&stdio->out[1]);
   close_fd(&stdio->err[1]);

@@ -1,8 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { conflict, internal } from '../base/errors.js'
+import { codeOf, conflict, internal } from '../base/errors.js'
 import { identify, killGroupOf, signalProcess, type ProcessIdentity } from '../host/process.js'
 import { childPipe, receiveTerminal, type ChildPipe, type Terminal } from '../host/streams.js'
 import { ExecDuplex } from './exec-streams.js'
@@ -75,6 +76,15 @@ async function waitStarted(pidFile: string, exit: Promise<number>): Promise<numb
   }
 }
 
+/** crun's exec takes no score from the process that it is given (1.8 does not look at it): the command has what crun has, some milliseconds before it is forked. */
+function giveOomScore(pid: number, score: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, String(score))
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ESRCH') throw error // it has ended: what it said tells why
+  }
+}
+
 interface Stdio {
   duplex: ExecDuplex
   terminal: Terminal | undefined
@@ -124,6 +134,7 @@ export async function execInContainer(options: ExecOptions): Promise<ExecHandle>
     const failed = new Promise<never>((_resolve, reject) => child!.once('error', (error) => reject(internal(`cannot start ${runtime.name}: ${error.message}`, error))))
     failed.catch(() => {})
     for (const made of pipes) made.closeChild()
+    if (spec.oomScoreAdj !== undefined && child.pid !== undefined) giveOomScore(child.pid, spec.oomScoreAdj)
     if (options.detach) child.unref()
     const exit = exitOf(child)
     // Until the command runs, stderr is the runtime's own. Held back, not lost.

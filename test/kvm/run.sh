@@ -39,6 +39,7 @@ for isolation in process vm; do
   check "$isolation: logs" 'first\|code=0$' docker logs up-$isolation
   check "$isolation: memory limit" '67108864' docker exec up-$isolation cat /sys/fs/cgroup/memory.max
   check "$isolation: published port" 'served' sh -c "sleep 1; busybox nc -w 20 127.0.0.1 \$(docker port up-$isolation 80/tcp | head -n 1 | cut -d: -f2) < /dev/null"
+  check "$isolation: the OOM killer's score is not the daemon's" '^0\|0\|0\|-500\|code=0$' sh -c "docker exec up-$isolation cat /proc/1/oom_score_adj /proc/self/oom_score_adj; cat /proc/\$(docker inspect -f '{{.State.Pid}}' up-$isolation)/oom_score_adj /proc/\$(systemctl show -p MainPID --value hull)/oom_score_adj"
   check "$isolation: stats" 'MiB / 64MiB|KiB / 64MiB' docker stats --no-stream up-$isolation
   check "$isolation: pause" 'Paused' sh -c "docker pause up-$isolation && docker ps --filter name=up-$isolation; docker unpause up-$isolation"
   check "$isolation: update" '100663296' sh -c "docker update -m 96m --memory-swap 96m up-$isolation; docker exec up-$isolation cat /sys/fs/cgroup/memory.max"

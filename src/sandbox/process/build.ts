@@ -8,6 +8,7 @@ import type { IdMapping } from '../../host/subid.js'
 import { capUlimits, isRlimitName, rlimitPowers, type RlimitPowers } from '../../host/rlimit.js'
 import { effectiveCapabilities } from '../../oci/capabilities.js'
 import { hostCgroups } from '../../oci/cgroups.js'
+import { oomScoreFor } from '../../oci/oom-score.js'
 import { rootPropagation } from '../../oci/propagation.js'
 import { buildResources, resourceSupport } from '../../oci/resources.js'
 import { locateRuntime } from '../../oci/runtime.js'
@@ -26,7 +27,6 @@ const TINI = ['/usr/bin/tini-static', '/usr/libexec/docker/docker-init', '/usr/b
 interface OwnPowers {
   rlimits: RlimitPowers
   capabilities: bigint
-  oomScoreAdj: number
 }
 let own: OwnPowers | undefined
 
@@ -35,7 +35,6 @@ function ownPowers(): OwnPowers {
   own ??= {
     rlimits: rlimitPowers(),
     capabilities: parseStatus(readFileSync('/proc/self/status', 'utf8')).capabilities.bounding,
-    oomScoreAdj: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')),
   }
   return own
 }
@@ -79,11 +78,8 @@ export async function buildWall(spec: WorkloadSpec): Promise<Wall> {
   }
   const { ulimits, capped } = capUlimits(spec.resources.ulimits, powers.rlimits)
   if (capped.length > 0) warnings.push(`The ulimits ${capped.join(', ')} are above what this host allows the daemon to set. Lowered to that.`)
-  let oomScoreAdj = spec.resources.oomScoreAdj === 0 ? undefined : spec.resources.oomScoreAdj
-  if (oomScoreAdj !== undefined && oomScoreAdj < powers.oomScoreAdj && !powers.rlimits.mayRaise) {
-    warnings.push(`oom_score_adj ${oomScoreAdj} needs CAP_SYS_RESOURCE, which the daemon does not have. Discarded.`)
-    oomScoreAdj = undefined
-  }
+  const { oomScoreAdj, refused } = oomScoreFor(spec.resources.oomScoreAdj)
+  if (refused && spec.resources.oomScoreAdj !== 0) warnings.push(`oom_score_adj ${spec.resources.oomScoreAdj} needs CAP_SYS_RESOURCE, which the daemon does not have. Discarded.`)
   const init = spec.init ? TINI.find((path) => existsSync(path)) : undefined
   if (spec.init && init === undefined) throw badRequest('--init needs an init: apt-get install tini (/usr/bin/tini-static)')
   return { capabilities, seccomp, resources: built.resources, devices: custom.nodes, ulimits, oomScoreAdj, init, warnings }
@@ -162,6 +158,11 @@ export async function buildConfig(
   })
 }
 
+function oomScore(spec: WorkloadSpec): { oomScoreAdj?: number } {
+  const { oomScoreAdj } = oomScoreFor(spec.resources.oomScoreAdj)
+  return oomScoreAdj === undefined ? {} : { oomScoreAdj }
+}
+
 /** An exec session's process: the container's wall, and all capabilities when it is privileged, of those that its kernel `knows`. */
 export async function buildExecProcess(spec: WorkloadSpec, process: ProcessSpec, rootfs: string, knows = (names: string[]) => names): Promise<OciProcess> {
   const powers = ownPowers()
@@ -170,5 +171,6 @@ export async function buildExecProcess(spec: WorkloadSpec, process: ProcessSpec,
     args: process.args, env: process.env, cwd: process.cwd, user: await resolveUserIn(rootfs, process.user, process.groupAdd), tty: process.tty,
     ...(process.consoleSize ? { consoleSize: process.consoleSize } : {}),
     capabilities: knows(capabilities), noNewPrivileges: spec.noNewPrivileges, ulimits: capUlimits(spec.resources.ulimits, powers.rlimits).ulimits,
+    ...oomScore(spec),
   })
 }

@@ -1,3 +1,4 @@
+import { oomScoreFor } from '../../oci/oom-score.js'
 import type { OciBlockIo, OciConfig } from '../../oci/spec-types.js'
 import { jailSeccomp } from './jailseccomp.js'
 import { AGENT_FD, JAIL_PATHS, QMP_FD, qemuArguments, TAP_FD, type Accelerator } from './qemu.js'
@@ -81,6 +82,7 @@ export function jailConfig(input: JailInput): OciConfig {
   const allow = (major: number, minor: number) => ({ allow: true, type: 'c', major, minor, access: 'rw' })
   const kvm = input.accelerator === 'kvm'
   const { jail } = input.size
+  const { oomScoreAdj } = oomScoreFor(input.oomScoreAdj)
   return {
     ociVersion: '1.0.2',
     hostname: input.hostname,
@@ -96,7 +98,7 @@ export function jailConfig(input: JailInput): OciConfig {
       noNewPrivileges: true,
       // A core file of a VMM holds the guest's memory.
       rlimits: [{ type: 'RLIMIT_CORE', soft: 0, hard: 0 }, { type: 'RLIMIT_NOFILE', soft: 1024, hard: 1024 }],
-      ...(input.oomScoreAdj > 0 ? { oomScoreAdj: input.oomScoreAdj } : {}),
+      ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
     },
     mounts: [
       { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'noexec', 'strictatime', 'mode=755', 'size=64k'] },

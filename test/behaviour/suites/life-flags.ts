@@ -108,6 +108,9 @@ export function defineFlags({ isolation, vm, ok, run, start, sh, inspect, daemon
     it('set names, groups, shm and the smaller limits', async () => {
       const said = await run('--domainname', 'example.org', '-h', 'box', '--group-add', '2000', '--shm-size', '5m', '--oom-score-adj', '300', '--init', '--stop-timeout', '3', '--annotation', 'a.b=c', '--userns', 'host', ...sh('cat /proc/sys/kernel/domainname; id -G; df -k /dev/shm | tail -1 | awk "{print \\$2}"; cat /proc/self/oom_score_adj; grep box /etc/hosts | cut -f2'))
       expect(said.stdout).toBe('example.org\n0 2000\n5120\n300\nbox.example.org box\n')
+      await start('--name', 'scored', '--oom-score-adj', '300', ...sh('sleep 1000'))
+      expect(await ok('exec', 'scored', 'cat', '/proc/1/oom_score_adj', '/proc/self/oom_score_adj')).toBe('300\n300')
+      await ok('rm', '-f', 'scored')
       const id = await ok('create', `--isolation=${isolation}`, '--annotation', 'a.b=c', '--stop-timeout', '3', '--memory-swappiness', '10', testImage)
       expect((await inspect(id)).HostConfig).toMatchObject({ Annotations: { 'a.b': 'c' }, MemorySwappiness: 10, IpcMode: 'private' })
       await ok('rm', id)
