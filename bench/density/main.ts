@@ -26,8 +26,8 @@ if ([vms, containers, peers, idleSeconds].some((value) => !Number.isInteger(valu
 }
 
 const MB = 1e6
-/** Samples of MemAvailable, so many ms apart, that may differ by no more than so many bytes. */
-const STILL = { samples: 5, pause: 3000, bytes: 2e6, most: 40 }
+/** Samples of MemAvailable, so many ms apart, that may differ by no more than so many bytes; where there are so many instances that their figures mean something. */
+const STILL = { samples: 5, pause: 3000, bytes: 2e6, most: 40, worth: 50 }
 const steps = (most: number) => [1, 10, 20, 50, 100, 150, 200, 300, 500, 750, 1000].filter((step) => step < most).concat(most)
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
 const mb = (bytes: number) => (bytes / MB).toFixed(2)
@@ -52,9 +52,9 @@ async function pageCost(): Promise<[first: number, again: number]> {
  * MemAvailable when it has come to rest: an engine that has just started collects its garbage, and of a thousand containers that are gone the kernel takes the network namespaces down for a minute. Measured without that, what comes
  * back counts for those who start next.
  */
-async function settled(): Promise<number> {
+async function settled(instances: number): Promise<number> {
   const seen: number[] = []
-  for (let at = 0; at < STILL.most; at++) {
+  for (let at = 0; at < (instances < STILL.worth ? 1 : STILL.most); at++) {
     seen.push(await memAvailable())
     const last = seen.slice(-STILL.samples)
     if (last.length === STILL.samples && Math.max(...last) - Math.min(...last) <= STILL.bytes) break
@@ -65,7 +65,7 @@ async function settled(): Promise<number> {
 
 /** Starts `most` of something one after the other. `pids`: all of its processes. */
 async function fill(most: number, start: (index: number) => Promise<number>, pids: () => Promise<number[]>): Promise<{ times: number[]; points: Point[]; cpu: number; pages: [first: number, again: number] }> {
-  const before = await settled()
+  const before = await settled(most)
   const times: number[] = []
   const points: Point[] = []
   for (let n = 1; n <= most; n++) {
