@@ -186,11 +186,11 @@ static uint64_t number(const char *text, uint64_t most) {
 }
 
 int main(int argc, char **argv) {
-  enum { ID, BUNDLE, EXIT_DIR, LOG, LOG_SIZE, LOG_FILES, CONSOLE, INPUT, INPUT_ONCE, SYNC, PRESERVE };
+  enum { ID, BUNDLE, EXIT_DIR, LOG, LOG_SIZE, LOG_FILES, CONSOLE, INPUT, INPUT_ONCE, SYNC, PRESERVE, OOM_SCORE };
   static const struct option names[] = {
     {"id", required_argument, NULL, ID}, {"bundle", required_argument, NULL, BUNDLE}, {"exit-dir", required_argument, NULL, EXIT_DIR}, {"log", required_argument, NULL, LOG},
     {"log-size", required_argument, NULL, LOG_SIZE}, {"log-files", required_argument, NULL, LOG_FILES}, {"console", required_argument, NULL, CONSOLE}, {"stdin", no_argument, NULL, INPUT},
-    {"stdin-once", no_argument, NULL, INPUT_ONCE}, {"sync", required_argument, NULL, SYNC}, {"preserve-fds", required_argument, NULL, PRESERVE}, {0},
+    {"stdin-once", no_argument, NULL, INPUT_ONCE}, {"sync", required_argument, NULL, SYNC}, {"preserve-fds", required_argument, NULL, PRESERVE}, {"oom-score-adj", required_argument, NULL, OOM_SCORE}, {0},
   };
   struct options options = {.sync = -1};
   const char *log_path = NULL;
@@ -208,6 +208,7 @@ int main(int argc, char **argv) {
       case INPUT: options.input = true; break;
       case INPUT_ONCE: options.input = options.input_once = true; break;
       case SYNC: options.sync = (int)number(optarg, 1023); break;
+      case OOM_SCORE: options.oom_score = optarg; break;
       case PRESERVE: options.preserved = (int)number(optarg, 1023); break;
       default: return 125;
     }
@@ -215,7 +216,7 @@ int main(int argc, char **argv) {
   options.runtime = argv + optind;
   options.runtime_count = (size_t)(argc - optind);
   if (options.id == NULL || options.bundle == NULL || options.exit_dir == NULL || options.sync < 3 || options.runtime_count == 0 || options.runtime_count > 64) {
-    fputs("usage: hull-monitor --id ID --bundle DIR --exit-dir DIR --sync FD [--log FILE [--log-size BYTES --log-files N]] [--console SOCKET] [--stdin | --stdin-once] [--preserve-fds N] -- RUNTIME [ARG...]\n", stderr);
+    fputs("usage: hull-monitor --id ID --bundle DIR --exit-dir DIR --sync FD [--log FILE [--log-size BYTES --log-files N]] [--console SOCKET] [--stdin | --stdin-once] [--preserve-fds N] [--oom-score-adj N] -- RUNTIME [ARG...]\n", stderr);
     return 125;
   }
   /* The lowest that is free: the daemon passes them without a gap. */

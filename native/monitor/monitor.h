@@ -28,6 +28,7 @@ struct options {
   char *const *runtime;  /* its command line up to the subcommand, NULL-terminated */
   size_t runtime_count;
   int preserved;         /* --preserve-fds of the runtime */
+  const char *oom_score; /* /proc/self/oom_score_adj of the runtime and all that it starts; NULL: what this process began with */
 };
 
 /* ---- report.c ---- */

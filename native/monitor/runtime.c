@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NEVER_KILLED = -1000 };
+enum { SCORE = 16 };
 
 static const char pid_file[] = "container.pid"; /* in the bundle, where the runtime works */
 
@@ -105,25 +105,23 @@ static void stdio_close(struct stdio *stdio) {
   close_pair(stdio->err);
 }
 
-static int oom_score_adj(void) {
-  char text[16] = "";
+static void get_oom_score_adj(char text[SCORE]) {
+  memset(text, 0, SCORE);
   int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t length = read(fd, text, sizeof text - 1);
+  if (fd < 0) return;
+  if (read(fd, text, SCORE - 1) < 0) text[0] = 0;
   close(fd);
-  return length > 0 ? atoi(text) : 0;
 }
 
 /* Without effect where the host does not allow it. */
-static void set_oom_score_adj(int value) {
-  char text[16];
+static void set_oom_score_adj(const char *value) {
   int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (fd < 0) return;
-  write_all(fd, text, (size_t)snprintf(text, sizeof text, "%d", value));
+  write_all(fd, value, strlen(value));
   close(fd);
 }
 
-__attribute__((noreturn)) static void child(const struct options *options, const struct stdio *stdio, int oom_score, pid_t monitor) {
+__attribute__((noreturn)) static void child(const struct options *options, const struct stdio *stdio, const char *oom_score, pid_t monitor) {
   static char preserve[32];
   const char *arguments[options->runtime_count + 16];
   size_t count = 0;
@@ -200,14 +198,15 @@ static void explain(int fd, char *answer, size_t size, const char *otherwise, in
 }
 
 static bool create(const struct options *options, struct container *container, struct stdio *stdio, struct console *console, char *answer, size_t size) {
-  int oom_score = oom_score_adj();
-  set_oom_score_adj(NEVER_KILLED);
+  char oom_score[SCORE];
+  get_oom_score_adj(oom_score);
+  set_oom_score_adj("-1000"); /* what would be lost with this process is the container */
   pid_t monitor = getpid(), runtime = fork();
   if (runtime < 0) {
     snprintf(answer, size, "fork: %s", strerror(errno));
     return false;
   }
-  if (runtime == 0) child(options, stdio, oom_score, monitor);
+  if (runtime == 0) child(options, stdio, options->oom_score != NULL ? options->oom_score : oom_score, monitor);
   close_fd(&stdio->in[0]);
   close_fd(&stdio->out[1]);
   close_fd(&stdio->err[1]);

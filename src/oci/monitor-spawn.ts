@@ -6,6 +6,7 @@ import { codeOf, internal, messageOf } from '../base/errors.js'
 import { DetachedChild } from '../host/child.js'
 import { childPipe, pipe } from '../host/streams.js'
 import type { LogLimits } from './log-files.js'
+import { oomScoreFor } from './oom-score.js'
 import { createError, type Attempt } from './runtime-errors.js'
 import type { Runtime } from './runtime.js'
 
@@ -30,6 +31,8 @@ export interface MonitorOptions {
   leaveStdinOpen: boolean
   /** Open descriptors of ours that become 3, 4, … in the container. The caller closes its own. */
   preserveFds?: readonly number[]
+  /** oom_score_adj of all that runs under it ({@link oomScoreFor}); default 0. Not left to the runtime: crun 1.8 takes a 0 in config.json for nothing said, and what runs then has the daemon's. */
+  oomScoreAdj?: number
   /** What is run, for error messages. */
   attempt: Attempt
 }
@@ -50,6 +53,8 @@ function monitorArguments(options: MonitorOptions, syncFd: number): string[] {
   if (options.tty) args.push('--console', consoleSocket(options))
   if (options.stdin) args.push(options.leaveStdinOpen ? '--stdin' : '--stdin-once')
   const preserve = options.preserveFds?.length ?? 0
+  const { oomScoreAdj } = oomScoreFor(options.oomScoreAdj ?? 0)
+  if (oomScoreAdj !== undefined) args.push(`--oom-score-adj=${oomScoreAdj}`)
   if (preserve > 0) args.push('--preserve-fds', String(preserve))
   return [...args, '--', command.file, ...command.args]
 }

@@ -102,6 +102,7 @@ export class ProcessDriver implements SandboxDriver {
       leaveStdinOpen: spec.process.tty || !spec.stdinOnce,
       attempt: { command: spec.process.args[0] ?? '', cwd: spec.process.cwd },
       cgroupPath: this.#cgroupPath(spec),
+      oomScoreAdj: spec.resources.oomScoreAdj,
     }
   }
 

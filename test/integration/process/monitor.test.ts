@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { oomScoreFor } from '../../../src/oci/oom-score.js'
 import { Supervised } from '../../../src/oci/supervised.js'
 import { Runtime } from '../../../src/oci/runtime.js'
 import { readLog } from '../../../src/oci/logs.js'
@@ -258,6 +259,17 @@ describe('the monitor', () => {
     expect(at('cwd')).toBe('/')
     expect(readdirSync(`/proc/${supervised.monitorPid}/fd`).map((fd) => at(`fd/${fd}`).replace(/\d+/, 'N').replace(/\/.*\//, '').replace(/.*\.log$/, 'log')).sort()).toEqual(['log', 'null', 'null', 'null', 'pipe:[N]', 'pipe:[N]', 'pipe:[N]', 'socket:[N]'])
     expect(at('exe')).toBe(monitorPath)
+  })
+
+  it('gives what runs under it the score for the OOM killer that it is to have, whatever the runtime does', async () => {
+    const supervised = await workloads.create(['sh', '-c', 'cat /proc/self/oom_score_adj'], { oomScoreAdj: 300 })
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    expect(demultiplex(await output).stdout).toBe('300\n')
+    const own = await workloads.create(['sh', '-c', 'cat /proc/self/oom_score_adj'])
+    const inherited = collect(await own.attach())
+    await own.start()
+    expect(Number(demultiplex(await inherited).stdout)).toBe(oomScoreFor(0).oomScoreAdj ?? Number(readFileSync('/proc/self/oom_score_adj', 'utf8')))
   })
 
   it('ends its container when it is told to end, and leaves the exit code', async () => {
