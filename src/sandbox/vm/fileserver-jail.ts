@@ -1,5 +1,4 @@
 import { rlimitPowers } from '../../host/rlimit.js'
-import { oomScoreFor } from '../../oci/oom-score.js'
 import { defaultSeccomp, type SeccompConfig } from '../../oci/seccomp.js'
 import type { OciConfig, OciMount } from '../../oci/spec-types.js'
 import { FILE_SERVER_PATHS } from './fileserver-parts.js'
@@ -77,7 +76,6 @@ function bindShare(share: Share): OciMount {
 export function fileServerConfig(jail: FileServerJail): OciConfig {
   const all = { containerID: 0, hostID: 0, size: 4294967295 }
   const powers = rlimitPowers()
-  const { oomScoreAdj } = oomScoreFor(0)
   const files = Math.min(powers.limits.get('nofile')?.hard ?? 1024, powers.maxFiles, 1 << 20)
   return {
     ociVersion: '1.0.2',
@@ -91,7 +89,6 @@ export function fileServerConfig(jail: FileServerJail): OciConfig {
       cwd: '/',
       capabilities: { bounding: CAPABILITIES, effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: [], ambient: [] },
       noNewPrivileges: true,
-      ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
       // It holds a descriptor for each file that the guest knows.
       rlimits: [{ type: 'RLIMIT_CORE', soft: 0, hard: 0 }, { type: 'RLIMIT_NOFILE', soft: files, hard: files }],
     },
