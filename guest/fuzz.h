@@ -8,33 +8,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "../native/check.h"
 #include "frame.h"
-
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      abort(); \
-    } \
-  } while (0)
 
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "abort_on_error=1:detect_leaks=0:quarantine_size_mb=4"; }
 const char *__ubsan_default_options(void);
 const char *__ubsan_default_options(void) { return "abort_on_error=1"; }
-
-static uint64_t fuzz_state;
-
-static inline void fuzz_seed(uint64_t seed) { fuzz_state = seed * 0x9e3779b97f4a7c15ull + 0x1234567ull; }
-
-static inline uint32_t any(void) { /* xorshift64* */
-  fuzz_state ^= fuzz_state >> 12;
-  fuzz_state ^= fuzz_state << 25;
-  fuzz_state ^= fuzz_state >> 27;
-  return (uint32_t)(fuzz_state * 0x2545F4914F6CDD1Dull >> 32);
-}
-
-static inline uint32_t below(uint32_t limit) { return limit == 0 ? 0 : any() % limit; }
 
 /* One frame, changed in header, length or bytes once in `odds`. Returns its size; `out` holds FRAME_HEADER + FRAME_MAX. */
 static inline size_t fuzz_frame_make(uint8_t *out, uint8_t type, uint32_t stream, const void *payload, size_t size, uint32_t odds) {

@@ -121,7 +121,7 @@ bool __wrap_spawn(const struct spec *spec, int container, struct started *out, i
   CHECK(pid >= 0);
   if (pid == 0) {
     setsid();
-    fuzz_seed(seed);
+    check_seed(seed);
     close(report[0]);
     close(in[1]), close(output[0]), close(error[0]);
     workload(in[0], output[1], error[1], report[1]);
@@ -194,7 +194,7 @@ static void play_supervisor(int fd) {
 }
 
 static void one_life(uint64_t seed) {
-  fuzz_seed(seed);
+  check_seed(seed);
   int pair[2], status;
   CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
   pid_t pid = fork();
@@ -202,7 +202,7 @@ static void one_life(uint64_t seed) {
   if (pid == 0) {
     close(pair[0]);
     port_fd = pair[1];
-    fuzz_seed(seed ^ 0x9e3779b97f4a7c15ull);
+    check_seed(seed ^ 0x9e3779b97f4a7c15ull);
     alarm(20);
     char *args[] = {"agent", NULL};
     exit(hull_agent_main(1, args));

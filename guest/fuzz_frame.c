@@ -7,27 +7,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "../native/check.h"
 #include "bytes.h"
 #include "frame.h"
-
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      abort(); \
-    } \
-  } while (0)
-
-static uint64_t state;
-
-static uint32_t any(void) { /* xorshift64* */
-  state ^= state >> 12;
-  state ^= state << 25;
-  state ^= state >> 27;
-  return (uint32_t)(state * 0x2545F4914F6CDD1Dull >> 32);
-}
-
-static uint32_t below(uint32_t limit) { return limit == 0 ? 0 : any() % limit; }
 
 static uint8_t any_byte(void) {
   static const uint8_t likely[] = {0, 0, '=', '=', 'a', '1', '9', 255, '/', '.', ',', ':', '\n'};
@@ -92,22 +74,18 @@ static void feed(const uint8_t *data, size_t size) {
     at += piece;
     for (;;) {
       /* exactly as long as what is there, so that the sanitizer sees any step beyond */
-      uint8_t *exact = malloc(queue.length + (queue.length == 0));
-      CHECK(exact != NULL);
-      if (queue.length > 0) memcpy(exact, bytes_head(&queue), queue.length);
+      uint8_t *head = exact(bytes_head(&queue), queue.length);
       struct frame f;
-      int taken = frame_parse(exact, queue.length, &f);
+      int taken = frame_parse(head, queue.length, &f);
       if (taken > 0) {
         CHECK((size_t)taken <= queue.length && f.length <= FRAME_MAX && (size_t)taken == FRAME_HEADER + f.length);
-        CHECK(f.payload == exact + FRAME_HEADER);
-        uint8_t *payload = malloc(f.length + (f.length == 0));
-        CHECK(payload != NULL);
-        memcpy(payload, f.payload, f.length);
+        CHECK(f.payload == head + FRAME_HEADER);
+        uint8_t *payload = exact(f.payload, f.length);
         use_text(payload, f.length);
         free(payload);
         bytes_drop(&queue, (size_t)taken);
       }
-      free(exact);
+      free(head);
       if (taken < 0) {
         bytes_free(&queue);
         return;
@@ -164,12 +142,13 @@ int main(int argc, char **argv) {
   uint64_t seconds = 10;
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  state = (uint64_t)now.tv_nsec * 2654435761u + (uint64_t)now.tv_sec + 1;
-  if ((argc > 1 && !parse_number(argv[1], 86400, &seconds)) || (argc > 2 && !parse_number(argv[2], UINT64_MAX, &state)) || state == 0) {
+  uint64_t seed = (uint64_t)now.tv_nsec * 2654435761u + (uint64_t)now.tv_sec;
+  if ((argc > 1 && !parse_number(argv[1], 86400, &seconds)) || (argc > 2 && !parse_number(argv[2], UINT64_MAX, &seed))) {
     fputs("usage: fuzz_frame SECONDS [SEED]\n", stderr);
     return 2;
   }
-  printf("seed %llu\n", (unsigned long long)state);
+  printf("seed %llu\n", (unsigned long long)seed);
+  check_seed(seed);
   fflush(stdout);
   time_t end = time(NULL) + (time_t)seconds;
   unsigned long long count = 0;

@@ -148,7 +148,7 @@ static void play_guest(int fd, bool restored, bool ahead) {
 
 int __wrap_execvp(const char *file, char *const argv[]) {
   (void)file;
-  fuzz_seed(strtoull(argv[1], NULL, 10) ^ 0x9e3779b97f4a7c15ull);
+  check_seed(strtoull(argv[1], NULL, 10) ^ 0x9e3779b97f4a7c15ull);
   bool restored = strcmp(argv[2], "restored") == 0;
   if (restored) play_qmp(21);
   play_guest(20, restored, strcmp(argv[3], "ahead") == 0);
@@ -181,7 +181,7 @@ static void make_file(const char *name, uint8_t type, uint32_t stream, const cha
 }
 
 static void one_life(uint64_t seed) {
-  fuzz_seed(seed);
+  check_seed(seed);
   char number[32];
   snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
   int standard[2];

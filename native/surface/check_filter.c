@@ -3,7 +3,7 @@
  * and where a program looks at no arguments both say the same. Then programs that no kernel would take: it ends, and looks at nothing beyond them.
  *   check_filter ROUNDS SEED
  */
-#include "check.h"
+#include "../check.h"
 #include "surface.h"
 
 #include <linux/audit.h>

@@ -2,7 +2,7 @@
  * Pages of the kernel's ring buffer, whole, mutated and random, and what is counted of them (pages.c, tally.c, symbols.c).
  *   check_pages ROUNDS SEED
  */
-#include "check.h"
+#include "../check.h"
 #include "pages.h"
 #include "symbols.h"
 #include "tally.h"

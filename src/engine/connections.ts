@@ -280,13 +280,16 @@ export class Connections {
     const { record } = container
     const others = endpointsOf(record)
     const nameServer = this.#nameServer(record)
-    const endpoint = await this.#allocate(record, attachment, freeInterface(others), false)
+    // A container that had no way out, or lost it with its last network, gets its published ports with the next one (moby buildPortsRelatedCreateEndpointOptions).
+    const withPorts = !(network.networkSpec(this.parts.directory.floorId(attachment.networkId))?.internal ?? false) && others.every(({ ports }) => ports.length === 0)
+    const endpoint = await this.#allocate(record, attachment, freeInterface(others), withPorts)
     attachment.endpoint = endpoint
     attachment.pending = true
     record.networks.push(attachment)
     try {
       await store.save(record)
       await network.attach(endpoint, record.isolation, others)
+      if (endpoint.ports.length > 0) await network.publish(endpoint)
       const change: NetworkChange = { add: network.guestInterface(endpoint), hosts: hostsLines(record, endpoint), forget: [] }
       await this.#settle(container, change, nameServer)
     } catch (error) {

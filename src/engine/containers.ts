@@ -182,7 +182,10 @@ export class Containers implements ContainerEngine {
       createdOf: (reference) => new Date(registry.get(reference).record.created),
       image: (reference) => images.get(reference).catch(() => undefined),
     })
-    if (request.size) for (const row of kept) Object.assign(row, await this.#sizes(registry.get(row.id)))
+    for (const row of request.size ? kept : []) {
+      const container = registry.find(row.id)
+      if (container) Object.assign(row, await this.#sizes(container)) // else it is gone meanwhile
+    }
     return kept
   }
 

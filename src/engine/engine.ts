@@ -9,6 +9,7 @@ import { Containers } from './containers.js'
 import { Execs } from './execs.js'
 import { Images } from './images.js'
 import { Lifecycle, type LifecycleParts } from './lifecycle.js'
+import { restore } from './restore.js'
 import { Networks } from './networks.js'
 import { System, type SystemOptions } from './system.js'
 import { networkIds } from './views.js'
@@ -70,7 +71,8 @@ export class HullEngine implements Engine {
     const networks = await this.options.directory.load()
     const records = await this.options.store.load()
     for (const record of records) upgradeNetworks(record, this.options.directory.ids.bridge)
-    await this.#lifecycle.restore(
+    await restore(
+      this.#lifecycle,
       records,
       (record) => {
         this.options.registry.names.take(record.name, record.id)

@@ -2,6 +2,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { LONGEST_TIMER } from '../base/timers.js'
 import type { Container } from './container.js'
 import { afterProbe, delayOf, type HealthState, parseHealth, type Probe, probeOf } from './health.js'
 import { type Announce, runProbe } from './health-probe.js'
@@ -120,18 +121,15 @@ export class HealthMonitor {
   }
 }
 
-/** setTimeout's longest delay. */
-const longestMs = 2 ** 31 - 1
-
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  for (let left = ms; left > 0 && !signal.aborted; left -= longestMs) {
+  for (let left = ms; left > 0 && !signal.aborted; left -= LONGEST_TIMER) {
     await new Promise<void>((resolve) => {
       const done = () => {
         clearTimeout(timer)
         signal.removeEventListener('abort', done)
         resolve()
       }
-      const timer = setTimeout(done, Math.min(left, longestMs))
+      const timer = setTimeout(done, Math.min(left, LONGEST_TIMER))
       signal.addEventListener('abort', done, { once: true })
       if (signal.aborted) done()
     })

@@ -1,10 +1,14 @@
 import type { Readable } from 'node:stream'
-import { badRequest } from '../base/errors.js'
+import { badRequest, messageOf } from '../base/errors.js'
+import { log } from '../base/log.js'
 import type { Image, ImageService, ProgressMessage, RegistryAuth, SearchResult } from '../image/types.js'
 import type { Filters, HistoryEntry, ImageEngine, ImageFilter, ImageSummary } from './api-types.js'
 import type { EventBus } from './events.js'
 import { matchLabels } from './list.js'
 import type { ContainerRegistry } from './registry.js'
+
+/** What a removal did, a row each. */
+type Row = { Untagged: string } | { Deleted: string }
 
 /** A moment as filters write it: seconds since the epoch, RFC 3339, or an age such as '24h'. Milliseconds. 400 otherwise. */
 export function parseMoment(text: string): number {
@@ -115,24 +119,28 @@ export class Images implements ImageEngine {
     this.events.publish('image', 'tag', image.id, { name: tag ? `${repo}:${tag}` : repo })
   }
 
-  async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<({ Untagged: string } | { Deleted: string })[]> {
-    let parent = (await this.service.get(reference)).parent
+  async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<Row[]> {
+    const named = await this.service.get(reference)
+    let { parent } = named
     const rows = await this.service.remove(reference, { ...options, usedBy: (id) => this.#users(id) })
+    this.#announceRemoval(named.id, rows)
     // The steps that led to it go along when nothing else stands on them.
     while (parent !== undefined && !options.noprune && rows.some((row) => 'Deleted' in row)) {
       const image: Image | undefined = await this.service.get(parent).catch(() => undefined)
       if (image === undefined || image.repoTags.length + image.repoDigests.length > 0 || this.service.children(image.id).length > 0 || this.#users(image.id).length > 0) break
-      rows.push(...(await this.service.remove(image.id, { force: false, noprune: false, usedBy: () => [] })))
+      const more = await this.service.remove(image.id, { force: false, noprune: false, usedBy: () => [] })
+      this.#announceRemoval(image.id, more)
+      rows.push(...more)
       parent = image.parent
     }
-    this.#announceRemoval(rows)
     return rows
   }
 
-  #announceRemoval(rows: ({ Untagged: string } | { Deleted: string })[]): void {
-    for (const row of rows) {
-      if ('Untagged' in row) this.events.publish('image', 'untag', row.Untagged, { name: row.Untagged })
-      else this.events.publish('image', 'delete', row.Deleted, { name: row.Deleted })
+  /** Of the image, by its ID (moby LogImageEvent): of the rows that are layers, and of digests that went with their last tag, no event tells. */
+  #announceRemoval(id: string, rows: readonly Row[]): void {
+    for (const [index, row] of rows.entries()) {
+      if ('Deleted' in row ? row.Deleted !== id : index > 0 && row.Untagged.includes('@')) continue
+      this.events.publish('image', 'Deleted' in row ? 'delete' : 'untag', id, { name: id })
     }
   }
 
@@ -179,17 +187,31 @@ export class Images implements ImageEngine {
     const all = filters.dangling?.includes('false') ?? false
     const { dangling: _, ...rest } = filters
     const rows = await this.list({ all: false, filters: rest, digests: false, sharedSize: false })
-    const deleted: ({ Untagged: string } | { Deleted: string })[] = []
+    const deleted: Row[] = []
     let spaceReclaimed = 0
     for (const { image, containers } of rows) {
       if (containers > 0 || (!all && image.repoTags.length > 0)) continue
-      const names = image.repoTags.length > 0 ? image.repoTags : [image.id]
-      const removed: ({ Untagged: string } | { Deleted: string })[] = []
-      for (const name of names) removed.push(...(await this.remove(name, { force: false, noprune: false })))
+      const removed = await this.#pruneOne(image)
       if (removed.some((row) => 'Deleted' in row)) spaceReclaimed += image.size
       deleted.push(...removed)
     }
+    this.events.publish('image', 'prune', '', { reclaimed: String(spaceReclaimed) })
     return { deleted, spaceReclaimed }
+  }
+
+  /** Every name of an image, the last of which takes the image along. What somebody has taken or removed meanwhile is left, and no reason to leave the others (moby imageDeleteFailed). */
+  async #pruneOne({ id, repoTags, repoDigests }: Image): Promise<Row[]> {
+    const removed: Row[] = []
+    const references = [...repoTags, ...repoDigests]
+    for (const reference of references.length > 0 ? references : [id]) {
+      if (removed.some((row) => 'Deleted' in row)) break
+      try {
+        removed.push(...(await this.remove(reference, { force: false, noprune: false })))
+      } catch (error) {
+        log.info('an image was not pruned', { reference, error: messageOf(error) })
+      }
+    }
+    return removed
   }
 
   async save(references: string[], signal: AbortSignal): Promise<Readable> {

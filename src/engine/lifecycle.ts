@@ -1,8 +1,9 @@
-import { conflict, HullError, internal, messageOf } from '../base/errors.js'
+import { badRequest, conflict, HullError, internal, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
+import { within } from '../base/timers.js'
 import { keepAttachQuick } from '../host/cgroup-attach.js'
 import type { ImageService } from '../image/types.js'
-import type { Endpoint, NetworkManager } from '../network/types.js'
+import type { NetworkManager } from '../network/types.js'
 import type { Isolation, Sandbox, SandboxDriver, WorkloadSpec } from '../sandbox/types.js'
 import type { FileJob, FileOperation } from '../sandbox/files.js'
 import { Connections } from './connections.js'
@@ -14,12 +15,12 @@ import { KeyedLock } from './lock.js'
 import { EngineMetrics } from './metrics.js'
 import { joinNamespaces } from './namespaces.js'
 import type { ContainerRegistry } from './registry.js'
-import { nextWait, restartsAfterExit, restartsAtBoot } from './restart-policy.js'
+import { neededAreUp } from './needed.js'
+import { nextWait, restartsAfterExit } from './restart-policy.js'
 import { parseSignal, SIGKILL } from './signals.js'
 import type { NetworkDirectory } from './network-directory.js'
 import { type SpecPaths, workloadSpec } from './spec.js'
 import type { ContainerRecord, ContainerStore } from './store.js'
-import { finishUpdate } from './update.js'
 import type { Volumes } from './volumes.js'
 
 /** What the life cycle works with. */
@@ -37,13 +38,13 @@ export interface LifecycleParts {
 
 /** Seconds between SIGTERM and SIGKILL when neither the container nor the client says (Docker). */
 const defaultStopTimeout = 10
+/** Milliseconds for which a SIGKILL is waited for (moby). */
+const killWaitMs = 10_000
 
 /** The names that events carry of a container (moby logEvent): image, name, labels. */
 function eventAttributes(record: ContainerRecord): Record<string, string> {
   return { ...record.config.Labels, image: record.imageRef, name: record.name }
 }
-
-const delay = (ms: number) => new Promise<'timeout'>((resolve) => setTimeout(() => resolve('timeout'), ms))
 
 /**
  * The states of a container and the steps between them. Steps on one container are serialized; each writes the record to disk
@@ -234,7 +235,8 @@ export class Lifecycle {
     this.announce(container, 'die', { exitCode: String(exit.code), execDuration: String(Math.max(0, Math.floor(ranMs / 1000))) })
     // What removes itself goes now, and after a crash as well: its end is on record, and what has ended is not kept.
     if (!remove) await this.parts.store.keep(record)
-    container.notify(['next-exit', ...(again ? [] : (['not-running'] as const))], { exitCode: exit.code })
+    // Both, though it counts as running until its next life: who waits for it hears of every end (moby SetRestarting).
+    container.notify(['next-exit', 'not-running'], { exitCode: exit.code })
     if (again) this.#scheduleRestart(container, ranMs)
     else if (remove) await this.#remove(container)
   }
@@ -242,13 +244,18 @@ export class Lifecycle {
   #scheduleRestart(container: Container, ranMs: number): void {
     const wait = nextWait(this.#restartDelay.get(container.id), ranMs)
     this.#restartDelay.set(container.id, wait)
-    container.restartTimer = setTimeout(() => {
-      void this.#lock.run(container.id, async () => {
-        if (container.record.state.status !== 'restarting' || this.#stopping) return
-        // As in Docker: a restart that cannot even start is the end, with the reason in State.Error.
-        await this.#start(container).catch((error: unknown) => log.warn('a restart failed', { id: container.id, error: messageOf(error) }))
-      })
-    }, wait)
+    const timer = setTimeout(() => void this.#restartNow(container, timer), wait)
+    container.restartTimer = timer
+  }
+
+  async #restartNow(container: Container, timer: NodeJS.Timeout): Promise<void> {
+    const called = () => !this.#stopping && container.restartTimer === timer && container.record.state.status === 'restarting'
+    await neededAreUp(container.record, this.parts.registry, called)
+    await this.#lock.run(container.id, async () => {
+      if (!called()) return
+      // As in Docker: a restart that cannot even start is the end, with the reason in State.Error.
+      await this.#start(container).catch((error: unknown) => log.warn('a restart failed', { id: container.id, error: messageOf(error) }))
+    })
   }
 
   // stop, kill, restart ------------------------------------------------------------------------------------
@@ -282,8 +289,7 @@ export class Lifecycle {
     const { ended } = container
     this.announce(container, 'kill', { signal: String(signal) })
     await sandbox.signal(signal).catch((error: unknown) => log.warn('cannot signal', { id: container.id, error: messageOf(error) }))
-    const soft = timeout < 0 ? ended : Promise.race([ended, delay(timeout * 1000)])
-    if ((await soft) !== 'timeout') return
+    if ((await (timeout < 0 ? ended : within(ended, timeout * 1000))) !== 'timeout') return
     this.announce(container, 'kill', { signal: String(SIGKILL) })
     await sandbox.signal(SIGKILL)
     await ended
@@ -305,11 +311,10 @@ export class Lifecycle {
 
   /** 409 when it does not run. */
   async kill(container: Container, signal: number): Promise<void> {
-    const { record, sandbox } = container
+    const { record } = container
     if (await this.#cancelRestart(container, false)) return
-    if (!container.isUp || !sandbox) {
-      throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
-    }
+    const { sandbox } = container // now: a start that was under way is over
+    if (!container.isUp || !sandbox) throw conflict(`container ${record.id} is not running`)
     const stopSignal = record.config.StopSignal ? parseSignal(record.config.StopSignal) : 15
     const ending = signal === SIGKILL || signal === stopSignal
     // A frozen process sees signals when it is thawed: those that are to end it thaw it, as in Docker; others wait.
@@ -321,12 +326,12 @@ export class Lifecycle {
     const there = await sandbox.signal(signal)
     if (!there && signal === SIGKILL) {
       // It has ended in this very moment: what was asked for has come about (moby killPossiblyDeadProcess).
-      await Promise.race([ended, delay(10_000)])
+      await within(ended, killWaitMs)
       return
     }
-    if (!there) throw conflict(`cannot kill container: ${record.name}: container ${record.id} is not running`)
+    if (!there) throw conflict(`container ${record.id} is not running`)
     this.announce(container, 'kill', { signal: String(signal) })
-    if (signal === SIGKILL) await Promise.race([ended, delay(10_000)])
+    if (signal === SIGKILL) await within(ended, killWaitMs)
   }
 
   async restart(container: Container, options: { timeout?: number; signal?: number }): Promise<void> {
@@ -403,7 +408,7 @@ export class Lifecycle {
       const { record } = container
       const old = record.name
       const taken = this.parts.registry.names.take(name, container.id)
-      if (taken === old) throw conflict('Renaming a container with the same name as its current name')
+      if (taken === old) throw badRequest('Renaming a container with the same name as its current name')
       record.name = taken
       this.connections.renamed(record)
       try {
@@ -443,15 +448,14 @@ export class Lifecycle {
       refuseRestarting() // it ran a moment ago, and its policy will bring it back
       if (container.isUp || record.state.starting) throw conflict(`cannot remove container "/${record.name}": container is running`)
       record.state.status = 'removing'
-      if (volumes && record.mounts.some((mount) => mount.anonymous)) {
-        record.state.removeVolumes = true
-        await this.parts.store.keep(record)
-      }
+      if (volumes && record.mounts.some((mount) => mount.anonymous)) record.state.removeVolumes = true
+      // Before its files go: what is half removed must not be started again by a later daemon.
+      await this.parts.store.keep(record)
       await this.#remove(container)
     })
   }
 
-  /** Under the lock. The record says `removing` on disk already or goes at once: a crash in between is finished at the next start. */
+  /** Under the lock. The record on disk says `removing`, or `--rm` and no end that is to be restarted: a crash in between is finished at the next start. */
   async #remove(container: Container): Promise<void> {
     const { record } = container
     if (record.state.status === 'dead') return
@@ -480,91 +484,28 @@ export class Lifecycle {
 
   // daemon start and stop ----------------------------------------------------------------------------------
 
-  /**
-   * After a start of the daemon: takes back what still runs, finishes or undoes what was half done, then applies restart policies.
-   * `records` come from the disk. The network must be started by `startNetwork` with the endpoints of all that runs.
-   */
-  async restore(records: ContainerRecord[], make: (record: ContainerRecord) => Container, startNetwork: (active: Endpoint[]) => Promise<void>): Promise<void> {
-    const found: { container: Container; sandbox: Sandbox | undefined; wasUp: boolean }[] = []
-    for (const record of records) {
-      const container = make(record)
-      const wasUp = container.isUp || record.state.starting
-      let sandbox: Sandbox | undefined
-      try {
-        sandbox = await this.#adopt(record)
-      } catch (error) {
-        log.error('cannot adopt a container', { id: record.id, error: messageOf(error) })
-      }
-      if (sandbox && (record.state.starting || !container.isUp)) {
-        // Nobody was told that it had started: undo.
-        await sandbox.destroy()
-        sandbox = undefined
-      }
-      found.push({ container, sandbox, wasUp })
-    }
-    const active = found.flatMap(({ container, sandbox }) => (sandbox ? this.connections.active(container.record) : []))
-    await startNetwork(active)
-    await this.parts.volumes.restore(found.flatMap(({ container, sandbox }) => (sandbox ? [container.record] : [])))
-    for (const { container, sandbox, wasUp } of found) {
-      const { record } = container
-      await this.health.restore(container, sandbox !== undefined && record.state.status === 'running')
-      if (sandbox) {
-        this.#hold(container, sandbox)
-        // A daemon that died in the middle of a commit left it frozen.
-        if (record.state.status === 'running') await sandbox.unpause().catch((error: unknown) => log.warn('cannot thaw a container', { id: record.id, error: messageOf(error) }))
-        await finishUpdate(this, container)
-        await this.#lock.run(record.id, () => this.connections.finishPending(container))
-        continue
-      }
-      if (record.state.status === 'removing') {
-        await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
-        continue
-      }
-      if (record.state.status === 'restarting') {
-        // Its end is told and written down already; the wait for the next start was cut off.
-        record.state.status = 'exited'
-        await this.#bootPolicy(container, true)
-        if (record.state.status === 'exited') await this.parts.store.keep(record)
-        continue
-      }
-      if (!wasUp) {
-        await this.#bootPolicy(container, false)
-        continue
-      }
-      if (record.state.starting && !container.isUp) {
-        record.state.starting = false
-        await this.connections.release(record)
-        await this.parts.store.keep(record)
-        await this.#bootPolicy(container, true)
-        continue
-      }
-      // It ran and is gone: its end is on record, or there is no exit status: the host was restarted, or somebody killed its supervisor.
-      const { ending } = record.state
-      recordExit(record, ending ? { ...ending, finishedAt: new Date(ending.finishedAt) } : { code: 137, oomKilled: false, finishedAt: new Date() })
-      await this.connections.release(record)
-      await this.parts.store.keep(record)
-      this.announce(container, 'die', { exitCode: String(record.state.exitCode) })
-      if (record.hostConfig.AutoRemove) await this.#lock.run(record.id, () => this.#remove(container)).catch(() => {})
-      else await this.#bootPolicy(container, true)
-    }
-  }
-
-  async #adopt(record: ContainerRecord): Promise<Sandbox | undefined> {
-    return this.parts.drivers[record.isolation].adopt(await this.specOf(record))
-  }
-
   /** What a sandbox is told of a container, as it is now; without the image when that is gone. */
   async specOf(record: ContainerRecord): Promise<WorkloadSpec> {
     const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
     return workloadSpec(record, root, this.parts.paths, await this.connections.place(record, false))
   }
 
-  async #bootPolicy(container: Container, wasUp: boolean): Promise<void> {
-    const { record } = container
-    if (!restartsAtBoot(record, wasUp)) return
-    record.state.stoppedByUser = false
-    record.state.status = 'restarting'
-    await this.parts.store.keep(record)
+  /** A sandbox that outlived its daemon is the container's again. */
+  takeBack(container: Container, sandbox: Sandbox): void {
+    this.#hold(container, sandbox)
+  }
+
+  /** Removes what was being removed, or goes by itself. A failure is told in the log and tried again by the next daemon. */
+  async finishRemoval(container: Container): Promise<void> {
+    await this.#lock.run(container.id, () => this.#remove(container)).catch(() => {})
+  }
+
+  /** Its restart policy starts it in a moment. */
+  async startByPolicy(container: Container): Promise<void> {
+    const { state } = container.record
+    state.stoppedByUser = false
+    state.status = 'restarting'
+    await this.parts.store.keep(container.record)
     this.#scheduleRestart(container, 0)
   }
 

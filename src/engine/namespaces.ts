@@ -7,7 +7,8 @@ import type { ContainerRegistry } from './registry.js'
 import type { ContainerRecord } from './store.js'
 
 const prefix = 'container:'
-const donorOf = (mode: string) => (mode.startsWith(prefix) ? mode.slice(prefix.length) : undefined)
+/** Of 'container:NAME': NAME. */
+export const donorOf = (mode: string) => (mode.startsWith(prefix) ? mode.slice(prefix.length) : undefined)
 
 /** PidMode, IpcMode, UTSMode, CgroupnsMode and NetworkMode as the sandbox takes them; undefined: all its own. */
 export function namespaceChoice(host: HostConfig): NamespaceChoice | undefined {

@@ -8,6 +8,7 @@ import type { Lifecycle, LifecycleParts } from './lifecycle.js'
 import { matchLabels } from './list.js'
 import { parseMoment } from './images.js'
 import type { NetworkName, NetworkRecord } from './network-directory.js'
+import type { ContainerRecord } from './store.js'
 import { summaryOf } from './views.js'
 
 /** Docker's /networks: the three that every engine has, and user-defined bridge networks. */
@@ -147,9 +148,16 @@ export class Networks implements NetworkEngine {
   }
 
   async disconnect(reference: string, containerReference: string): Promise<void> {
-    const network = this.parts.directory.find(reference)
     const container = this.parts.registry.get(containerReference)
+    const network = this.#goneNetwork(container.record, reference) ?? this.parts.directory.find(reference)
     await this.lifecycle.exclusive(container, () => this.lifecycle.connections.disconnect(container, network))
+  }
+
+  /** A network that was removed while a stopped container was on it: it can still be taken from the container, which could not start otherwise (moby DisconnectFromNetwork). */
+  #goneNetwork(record: ContainerRecord, reference: string): NetworkName | undefined {
+    const { directory } = this.parts
+    const gone = record.networks.find(({ network, networkId }) => (network === reference || networkId === reference) && !directory.get(networkId))
+    return gone && { id: gone.networkId, name: gone.network, driver: 'bridge' }
   }
 
   prune(filters: Filters<'until' | 'label' | 'label!'>): Promise<{ deleted: string[] }> {
@@ -167,6 +175,7 @@ export class Networks implements NetworkEngine {
           log.warn('cannot prune a network', { network: network.name, error: messageOf(error) })
         }
       }
+      this.parts.events.publish('network', 'prune', '', { reclaimed: '0' })
       return { deleted }
     })
   }

@@ -21,6 +21,7 @@ import type {
 import type { LifecycleParts } from './lifecycle.js'
 import { matchesEvent } from './event-filter.js'
 import type { MetricFamily } from '../base/metrics.js'
+import { LONGEST_TIMER } from '../base/timers.js'
 
 /** What the daemon knows of itself and its host. */
 export interface SystemOptions {
@@ -46,9 +47,6 @@ async function osRelease(): Promise<Record<string, string>> {
   const text = (await readIfExists('/etc/os-release')) ?? (await readIfExists('/usr/lib/os-release')) ?? ''
   return Object.fromEntries([...text.matchAll(/^([A-Z_]+)="?(.*?)"?$/gm)].map((match) => [match[1]!, match[2]!]))
 }
-
-/** setTimeout's limit, milliseconds. */
-const longestTimer = 2 ** 31 - 1
 
 const architectures: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' }
 
@@ -157,10 +155,10 @@ export class System implements SystemEngine {
       if (request.until === undefined || over) return
       const ms = Number((request.until - nowNano()) / 1_000_000n) + 1
       timer = setTimeout(() => {
-        over = ms <= longestTimer
+        over = ms <= LONGEST_TIMER
         arm()
         wake()
-      }, Math.min(Math.max(ms, 1), longestTimer))
+      }, Math.min(Math.max(ms, 1), LONGEST_TIMER))
     }
     arm()
     try {

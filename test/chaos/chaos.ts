@@ -42,12 +42,15 @@ async function publish(daemon: TestDaemon, { archive, remote }: Sources): Promis
  */
 export async function chaos(options: ChaosOptions): Promise<{ kills: number; byVerb: Map<string, number> }> {
   const next = random(options.seed)
-  const scratch = await mkdtemp(join(tmpdir(), 'hull-chaos-'))
-  const registry = await startRegistry()
-  const daemon = await TestDaemon.start()
   const byVerb = new Map<string, number>()
   let kills = 0
+  const daemon = await TestDaemon.start()
+  const undo = [() => daemon.destroy()]
   try {
+    const scratch = await mkdtemp(join(tmpdir(), 'hull-chaos-'))
+    undo.push(() => rm(scratch, { recursive: true, force: true }))
+    const registry = await startRegistry()
+    undo.push(() => registry.stop())
     await buildTestImage(daemon)
     const steady = new Steady(daemon, options.isolations)
     await steady.start()
@@ -95,9 +98,7 @@ export async function chaos(options: ChaosOptions): Promise<{ kills: number; byV
       options.say(`${kills + 1}/${options.kills} ${what} after ${after.toFixed(1)} ms`)
     }
   } finally {
-    await daemon.destroy()
-    await registry.stop()
-    await rm(scratch, { recursive: true, force: true })
+    for (const step of undo) await step()
   }
   const left = await remains(daemon)
   if (left.length > 0) throw new Error(`left behind at the end:\n  ${left.join('\n  ')}`)

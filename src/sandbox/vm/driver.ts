@@ -16,7 +16,7 @@ import { Supervised, type SupervisedOptions } from '../../oci/supervised.js'
 import { Runtime } from '../../oci/runtime.js'
 import { keepFilter, useCachedFilter } from '../../oci/seccomp-cache.js'
 import { serialize } from '../../oci/spec-types.js'
-import type { DriverInfo, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
+import type { DriverInfo, Resources, Sandbox, SandboxAttachments, SandboxDriver, WorkloadSpec } from '../types.js'
 import type { FileJob, FileOperation } from '../files.js'
 import { hypervisorVersion, landlockWords } from './explain.js'
 import { FileServer, fileServerDirectory } from './fileserver.js'
@@ -287,7 +287,6 @@ export class VmDriver implements SandboxDriver {
         ahead,
         cgroupsPath: options.cgroupPath,
         ...(blockIO ? { blockIO } : {}),
-        oomScoreAdj: spec.resources.oomScoreAdj,
         bootTimeout: this.options.bootTimeout ?? BOOT_TIMEOUT[accelerator],
         console: this.options.console ?? false,
       })
@@ -381,7 +380,7 @@ export class VmDriver implements SandboxDriver {
     await removeRunDirectory(spec.runDir)
   }
 
-  private async supervisedOptions(spec: Pick<WorkloadSpec, 'id' | 'runDir' | 'logPath' | 'logLimits' | 'openStdin' | 'stdinOnce' | 'process' | 'cgroupParent'>, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
+  private async supervisedOptions(spec: Pick<WorkloadSpec, 'id' | 'runDir' | 'logPath' | 'logLimits' | 'openStdin' | 'stdinOnce' | 'process' | 'cgroupParent'> & { resources: Pick<Resources, 'oomScoreAdj'> }, cgroupPath = this.cgroupPath(spec)): Promise<SupervisedOptions> {
     return {
       id: spec.id,
       runDir: spec.runDir,
@@ -396,6 +395,7 @@ export class VmDriver implements SandboxDriver {
       // A terminal has no end of input that a client could send by leaving.
       leaveStdinOpen: spec.process.tty || !spec.stdinOnce,
       attempt: { command: spec.process.args[0] ?? '', cwd: spec.process.cwd },
+      oomScoreAdj: spec.resources.oomScoreAdj,
     }
   }
 
@@ -464,7 +464,7 @@ export class VmDriver implements SandboxDriver {
 
 /** What of a spec the supervisor of a maintenance machine had; see maintenanceSpec. */
 const leftoverSpec = {
-  logPath: '', openStdin: false, stdinOnce: false, cgroupParent: '', process: { args: ['hold'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
+  logPath: '', openStdin: false, stdinOnce: false, cgroupParent: '', process: { args: ['hold'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false }, resources: { oomScoreAdj: 0 },
 }
 
 /** Every capability: the guest's kernel can give what this daemon may lack, and what is given there reaches no further than the guest. */

@@ -1,4 +1,3 @@
-import { oomScoreFor } from '../../oci/oom-score.js'
 import type { OciBlockIo, OciConfig } from '../../oci/spec-types.js'
 import { jailSeccomp } from './jailseccomp.js'
 import { AGENT_FD, JAIL_PATHS, QMP_FD, qemuArguments, TAP_FD, type Accelerator } from './qemu.js'
@@ -34,7 +33,6 @@ export interface JailInput {
   cgroupsPath: string
   /** The VM's disk is a file of the host: its I/O is limited as a container's is. */
   blockIO?: OciBlockIo
-  oomScoreAdj: number
   /** Seconds from start to HELLO that the supervisor allows. */
   bootTimeout: number
   /** Guest console into DIRECTORY/console.log: for finding faults. */
@@ -82,7 +80,6 @@ export function jailConfig(input: JailInput): OciConfig {
   const allow = (major: number, minor: number) => ({ allow: true, type: 'c', major, minor, access: 'rw' })
   const kvm = input.accelerator === 'kvm'
   const { jail } = input.size
-  const { oomScoreAdj } = oomScoreFor(input.oomScoreAdj)
   return {
     ociVersion: '1.0.2',
     hostname: input.hostname,
@@ -98,7 +95,6 @@ export function jailConfig(input: JailInput): OciConfig {
       noNewPrivileges: true,
       // A core file of a VMM holds the guest's memory.
       rlimits: [{ type: 'RLIMIT_CORE', soft: 0, hard: 0 }, { type: 'RLIMIT_NOFILE', soft: 1024, hard: 1024 }],
-      ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
     },
     mounts: [
       { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'noexec', 'strictatime', 'mode=755', 'size=64k'] },

@@ -1,4 +1,4 @@
-/* What the checks of this folder share: `make check`, with sanitizers. Header only: each is one program. */
+/* What fuzzers and checks share, here and in guest/: each is one program, built with sanitizers. */
 #ifndef HULL_CHECK_H
 #define HULL_CHECK_H
 
@@ -17,6 +17,8 @@
 
 static uint64_t check_state;
 
+static inline void check_seed(uint64_t seed) { check_state = seed * 0x9e3779b97f4a7c15ull + 0x1234567ull; }
+
 static inline uint32_t any(void) { /* xorshift64* */
   check_state ^= check_state >> 12;
   check_state ^= check_state << 25;
@@ -32,7 +34,7 @@ static inline unsigned long check_arguments(int argc, char **argv) {
     fprintf(stderr, "usage: %s ROUNDS SEED\n", argv[0]);
     exit(2);
   }
-  check_state = strtoull(argv[2], NULL, 10) * 0x9e3779b97f4a7c15ull + 0x1234567ull;
+  check_seed(strtoull(argv[2], NULL, 10));
   return strtoul(argv[1], NULL, 10);
 }
 
