@@ -1,7 +1,7 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { sleep, TestDaemon, until } from '../lib/daemon.js'
+import { exec, sleep, TestDaemon, until } from '../lib/daemon.js'
 import { buildTestImage, testImage } from '../lib/image.js'
 import { remaining, type Snapshot, snapshot } from '../lib/leaks.js'
 
@@ -62,6 +62,44 @@ describe('kill -9 of the daemon', () => {
     await daemon.up()
     expect(await daemon.ok('inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', id)).toBe('exited 7')
     await daemon.ok('rm', id)
+  })
+
+  it('the last start of a restart policy that was cut off: the container is down, and can be removed', async () => {
+    const id = await daemon.ok('run', '-d', '--name', 'last', '--restart', 'on-failure:1', testImage, 'sh', '-c', 'exit 7')
+    await until('it gave up', async () => (await daemon.ok('inspect', '-f', '{{.State.Status}} {{.RestartCount}}', id)) === 'exited 1')
+    await daemon.down('SIGKILL')
+    const path = join(daemon.dataRoot, 'containers', id, 'config.json')
+    const record = JSON.parse(await readFile(path, 'utf8')) as { state: object }
+    await writeFile(path, JSON.stringify({ ...record, state: { ...record.state, status: 'restarting', starting: true } }))
+    await daemon.up()
+    expect(await daemon.ok('wait', id)).toBe('7')
+    await daemon.ok('rm', id)
+  })
+
+  it('--rm holds for what does not run when the daemon starts', async () => {
+    await daemon.ok('create', '--rm', '--name', 'never-begun', testImage, 'true')
+    await daemon.ok('create', '--name', 'kept', testImage, 'true')
+    await daemon.down('SIGKILL')
+    await daemon.up()
+    expect(await daemon.ok('ps', '-a', '--filter', 'status=created', '--format', '{{.Names}}')).toBe('kept')
+    await daemon.ok('rm', 'kept')
+  })
+
+  it('what could not be removed to its end is not started by its policy, and is removed when it can be', async () => {
+    const id = await daemon.ok('run', '-d', '--name', 'stuck', '--restart', 'always', testImage, 'sleep', '1000')
+    await daemon.ok('stop', '-t', '0', 'stuck')
+    const busy = join(daemon.dataRoot, 'overlay', id, 'busy')
+    await mkdir(busy)
+    await exec('mount', ['-t', 'tmpfs', 'tmpfs', busy])
+    expect((await daemon.docker(['rm', 'stuck'])).stderr).toMatch(/busy/)
+    await daemon.down('SIGKILL')
+    await daemon.up()
+    await sleep(1000)
+    expect(await daemon.ok('inspect', '-f', '{{.State.Status}}', id)).toBe('removing')
+    await exec('umount', [busy])
+    await daemon.down('SIGKILL')
+    await daemon.up()
+    expect(await daemon.ok('ps', '-aq', '--filter', 'name=stuck')).toBe('')
   })
 
   it('SIGTERM leaves them running too, and an exit while the daemon is away is seen', async () => {

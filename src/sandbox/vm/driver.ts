@@ -216,16 +216,31 @@ export class VmDriver implements SandboxDriver {
     const claimed = await this.ahead.claim(spec)
     if (!claimed) return undefined
     this.starts.pool++
-    const { guestMemory } = sizeVm(spec.resources, claimed.record.accelerator, availableParallelism())
-    const frames = { 'config.frames': configFrames(spec, { memory: guestMemory, imageSlot: claimed.record.imageSlot ?? 0 }), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
-    return this.sandbox(spec, claimed.record, claimed.supervised, undefined, undefined, () => claimed.equip(frames))
+    return this.orEnd(spec, claimed, async () => {
+      const { guestMemory } = sizeVm(spec.resources, claimed.record.accelerator, availableParallelism())
+      const frames = { 'config.frames': configFrames(spec, { memory: guestMemory, imageSlot: claimed.record.imageSlot ?? 0 }), 'run.frames': runFrames(spec, capabilitiesFor(spec, spec.privileged)) }
+      return this.sandbox(spec, claimed.record, claimed.supervised, undefined, undefined, () => claimed.equip(frames))
+    })
+  }
+
+  /** Nobody else knows of a machine that was claimed or launched: it ends when `make` fails. */
+  private async orEnd<T>(spec: WorkloadSpec, machine: Pick<Launched, 'record' | 'supervised'> & Partial<Launched>, make: () => Promise<T>): Promise<T> {
+    try {
+      return await make()
+    } catch (error) {
+      await machine.supervised.destroy()
+      await this.forget(spec, machine.record.uid, machine.files)
+      throw error
+    }
   }
 
   private async build(spec: WorkloadSpec, tapFd: number | undefined, run: Buffer): Promise<VmSandbox> {
     const made = (await this.launch(spec, tapFd, run))!
     this.starts[made.record.start ?? 'boot']++
-    if (!this.options.console) await this.ahead.used(spec)
-    return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
+    return this.orEnd(spec, made, async () => {
+      if (!this.options.console) await this.ahead.used(spec)
+      return this.sandbox(spec, made.record, made.supervised, made.files, made.onBadTemplate)
+    })
   }
 
   /** The jail with everything in it, up to "created". `run`: what the machine is to run, or that it is made ahead, which needs a template: undefined without one. */

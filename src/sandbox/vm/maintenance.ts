@@ -56,6 +56,8 @@ function inWords(error: unknown): never {
  */
 export class Maintenance {
   readonly #machines = new Map<string, Machine>()
+  /** Those that are being halted: their disk is not free yet. */
+  readonly #ending = new Map<string, Promise<void>>()
 
   constructor(
     /** Run directories, below the exec root. */
@@ -64,6 +66,7 @@ export class Maintenance {
   ) {}
 
   async files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob> {
+    for (let ending; (ending = this.#ending.get(spec.id)); ) await ending.catch(() => {})
     let machine = this.#machines.get(spec.id)
     const waited = machine !== undefined && machine.jobs === 0
     machine ??= this.#make(spec)
@@ -101,24 +104,30 @@ export class Maintenance {
   }
 
   /** Halts the machine, if there is one; resolves when the disk is free. */
-  async end(id: string): Promise<void> {
+  end(id: string): Promise<void> {
     const machine = this.#machines.get(id)
-    if (!machine) return
+    if (!machine) return this.#ending.get(id) ?? Promise.resolve()
     clearTimeout(machine.timer)
     this.#machines.delete(id)
-    const sandbox = await machine.sandbox.catch(() => undefined) // what a failed boot made is gone already
-    if (!sandbox) return
-    await sandbox.signal(SIGTERM).catch(() => false)
-    let timer: NodeJS.Timeout | undefined
-    await Promise.race([sandbox.exited, new Promise((resolve) => (timer = setTimeout(resolve, HALT_GRACE)))])
-    clearTimeout(timer)
-    await sandbox.destroy()
+    const ending = halt(machine).finally(() => this.#ending.delete(id))
+    this.#ending.set(id, ending)
+    return ending
   }
 
   /** Halts all, for the daemon's end: nothing would use them. */
   async endAll(): Promise<void> {
-    await Promise.allSettled([...this.#machines.keys()].map((id) => this.end(id)))
+    await Promise.allSettled([...[...this.#machines.keys()].map((id) => this.end(id)), ...this.#ending.values()])
   }
+}
+
+async function halt(machine: Machine): Promise<void> {
+  const sandbox = await machine.sandbox.catch(() => undefined) // what a failed boot made is gone already
+  if (!sandbox) return
+  await sandbox.signal(SIGTERM).catch(() => false)
+  let timer: NodeJS.Timeout | undefined
+  await Promise.race([sandbox.exited, new Promise((resolve) => (timer = setTimeout(resolve, HALT_GRACE)))])
+  clearTimeout(timer)
+  await sandbox.destroy()
 }
 
 /** A disk's size as the host sees it, for a machine that does not run: booting one to add up its files would be too dear for `docker ps -s`. */

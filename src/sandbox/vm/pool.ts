@@ -58,6 +58,8 @@ export class WarmPool<S, M extends Member> {
   readonly #shapes = new Map<string, Shape<S, M>>()
   /** Promised to a container that is being created or has not been started yet. */
   readonly #reserved = new Map<string, { key: string; member: M; timer: NodeJS.Timeout }>()
+  /** Those that are being ended, by the container that they were made for: until then what is the container's is theirs. */
+  readonly #ending = new Map<string, Promise<void>>()
   #timer: NodeJS.Timeout | undefined
   #looking: NodeJS.Timeout | undefined
   #making: Promise<void> | undefined
@@ -120,13 +122,22 @@ export class WarmPool<S, M extends Member> {
     return true
   }
 
-  /** Lets go of the machine that waits for this container, if there is one. */
+  /** Lets go of the machine that waits for this container, if there is one; resolves when nothing of it is left, whoever ended it. */
   async drop(id: string): Promise<void> {
     const held = this.#reserved.get(id)
-    if (!held) return
+    if (!held) return this.#ending.get(id)
     clearTimeout(held.timer)
     this.#reserved.delete(id)
-    await destroy(held.member)
+    await this.#destroy(held.member)
+  }
+
+  #destroy(member: M): Promise<void> {
+    const ending = member
+      .destroy()
+      .catch((error: unknown) => log.error('cannot end a virtual machine that was made ahead', { id: member.id, error: messageOf(error) }))
+      .finally(() => this.#ending.delete(member.id))
+    this.#ending.set(member.id, ending)
+    return ending
   }
 
   /** All machines end that are nobody's. */
@@ -137,6 +148,7 @@ export class WarmPool<S, M extends Member> {
     await this.#making
     await Promise.all([...[...this.#reserved.keys()].map((id) => this.drop(id)), ...[...this.#shapes.values()].map((shape) => this.#empty(shape))])
     this.#shapes.clear()
+    await Promise.all(this.#ending.values())
   }
 
   /** Resolves when every shape has what it should have, or cannot have it now. For tests. */
@@ -186,7 +198,7 @@ export class WarmPool<S, M extends Member> {
         return
       }
       this.#effort = (this.#effort + performance.now() - begun) / 2
-      if (this.#closed || this.#shapes.get(key) !== shape) return await destroy(member)
+      if (this.#closed || this.#shapes.get(key) !== shape) return await this.#destroy(member)
       shape.waiting.push(member)
       void member.gone.then(() => this.#gone(shape, member))
     } catch (error) {
@@ -201,7 +213,7 @@ export class WarmPool<S, M extends Member> {
     if (at >= 0) {
       shape.waiting.splice(at, 1)
       shape.notBefore = performance.now() + RETRY
-      void destroy(member)
+      void this.#destroy(member)
     } else if (this.#reserved.get(member.id)?.member === member) void this.drop(member.id)
   }
 
@@ -211,17 +223,13 @@ export class WarmPool<S, M extends Member> {
     for (const [key, shape] of this.#shapes) {
       const wanted = short ? 0 : this.#wanted(shape)
       if (short) shape.notBefore = performance.now() + RETRY
-      while (shape.waiting.length > wanted) await destroy(shape.waiting.pop()!)
+      while (shape.waiting.length > wanted) await this.#destroy(shape.waiting.pop()!)
       if (!short && shape.waiting.length === 0 && shape.starts.every((at) => performance.now() - at >= RECENT)) this.#shapes.delete(key)
     }
     this.#schedule()
   }
 
   async #empty(shape: Shape<S, M>): Promise<void> {
-    await Promise.all(shape.waiting.splice(0).map(destroy))
+    await Promise.all(shape.waiting.splice(0).map((member) => this.#destroy(member)))
   }
-}
-
-async function destroy(member: Member): Promise<void> {
-  await member.destroy().catch((error: unknown) => log.error('cannot end a virtual machine that was made ahead', { id: member.id, error: messageOf(error) }))
 }

@@ -197,6 +197,32 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       expect(await ok('load', '-q', '-i', join(scratch, 'saved.tar'))).toBe(`Loaded image: ${name}:1`)
       expect(await run(`${name}:1`, 'echo', 'loaded')).toBe('loaded')
       await ok('rmi', `${name}:1`)
+      // One image by two repositories' digests and no tag: image prune takes it along, as it is in nobody's use.
+      const [one, two] = [`${registry.host}/prune/one`, `${registry.host}/prune/two`]
+      for (const repository of [one, two]) {
+        await ok('tag', testImage, `${repository}:1`)
+        await ok('push', '-q', `${repository}:1`)
+      }
+      const built = join(scratch, 'prune')
+      await mkdir(built)
+      await writeFile(join(built, 'Dockerfile'), `FROM ${testImage}\nLABEL prune=${isolation}\n`)
+      await ok('build', '-q', '-t', `${one}:2`, '-t', `${two}:2`, built)
+      const since = String(Date.now() / 1000)
+      const pruned = await ok('inspect', '-f', '{{.Id}}', `${one}:2`)
+      const digests2: string[] = []
+      for (const repository of [one, two]) digests2.push(`${repository}@${/sha256:[0-9a-f]{64}/.exec(await ok('push', `${repository}:2`))![0]}`)
+      await ok('rmi', `${one}:2`)
+      for (const digest of digests2) await ok('pull', '-q', digest)
+      await ok('tag', pruned, 'prune/kept:1')
+      await ok('rmi', `${two}:2`)
+      for (const digest of digests2) await ok('pull', '-q', digest)
+      await ok('rmi', 'prune/kept:1')
+      expect(JSON.parse(await ok('inspect', '-f', '{{json .RepoDigests}} ', pruned))).toHaveLength(2)
+      expect(await ok('image', 'prune', '-f')).toContain(pruned)
+      expect((await daemon.docker(['inspect', pruned])).code).toBe(1)
+      const told = (await ok('events', '--since', since, '--until', String(Date.now() / 1000), '--filter', 'type=image', '--filter', 'event=delete', '--format', '{{.Actor.ID}}')).split('\n')
+      expect(told).toEqual([pruned]) // the image, and not its layers
+      await ok('rmi', `${one}:1`, `${two}:1`)
       const login = await daemon.docker(['--config', scratch, 'login', '-u', 'any', '-p', 'thing', registry.host])
       expect(login.stdout).toContain('Login Succeeded')
       expect((await daemon.docker(['search', `${registry.host}/x`])).stderr).toContain('has no search')

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { sleep, until } from '../../lib/daemon.js'
 import type { Bench } from './life.js'
@@ -39,6 +41,26 @@ export function defineRestart({ isolation, docker, ok, start, sh, inspect, daemo
       await ok('rm', '-f', 'again')
     })
 
+    it('wait hears of every end, also of one that is followed by another life', async () => {
+      await start('--name', 'heard', '--restart', 'always', ...sh('sleep 1; exit 4'))
+      expect(await ok('wait', 'heard')).toBe('4')
+      await ok('rm', '-f', 'heard')
+    })
+
+    it('a kill that comes while it is being started waits for that, and kills; one that comes too late is told so', async () => {
+      const id = await ok('create', '--name', 'early', `--isolation=${isolation}`, ...sh('sleep 1000'))
+      const started = daemon().api('POST', '/containers/early/start')
+      const begun = join(daemon().execRoot, 'containers', id)
+      while (!existsSync(begun)) await sleep(1)
+      expect((await daemon().api('POST', '/containers/early/kill')).status).toBe(204)
+      expect((await started).status).toBe(204)
+      expect((await inspect('early')).State).toMatchObject({ Status: 'exited', ExitCode: 137 })
+      expect((await docker('kill', 'early')).stderr).toMatch(new RegExp(`: cannot kill container: early: container ${id} is not running$`, 'im'))
+      const same = await daemon().api('POST', '/containers/early/rename?name=early')
+      expect(same.status).toBe(400)
+      await ok('rm', 'early')
+    })
+
     it('on-failure:2 gives up after two, and does nothing after success', async () => {
       await start('--name', 'twice', '--restart', 'on-failure:2', ...sh('echo try; exit 9'))
       await until('it gave up', async () => (await inspect('twice')).State.Status === 'exited', 60_000)
@@ -71,7 +93,9 @@ export function defineRestart({ isolation, docker, ok, start, sh, inspect, daemo
       const loop = sh('trap "exit 0" TERM; while :; do sleep 0.1; done')
       for (const [name, policy] of [['always', 'always'], ['user-always', 'always'], ['user-unless', 'unless-stopped'], ['failure', 'on-failure'], ['never', 'no']] as const) await start('--name', name, '--restart', policy, ...loop)
       await ok('stop', 'user-always', 'user-unless')
-      const dead = await Promise.all(['always', 'failure', 'never'].map(async (name) => (await inspect(name)).State.Pid))
+      // It can only start when the other runs: at a boot it waits for it.
+      await start('--name', 'a-linked', '--link', 'always:other', '--restart', 'always', ...loop)
+      const dead = await Promise.all(['always', 'failure', 'never', 'a-linked'].map(async (name) => (await inspect(name)).State.Pid))
       await daemon().down('SIGKILL')
       for (const pid of dead) {
         const parent = Number(/^PPid:\s*(\d+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))![1])
@@ -80,14 +104,14 @@ export function defineRestart({ isolation, docker, ok, start, sh, inspect, daemo
       }
       await daemon().up()
       const running = async () => (await ok('ps', '--filter', 'status=running', '--format', '{{.Names}}')).split('\n').sort()
-      await until('the policies were applied', async () => (await running()).length === 3, 90_000)
-      expect(await running()).toEqual(['always', 'failure', 'user-always'])
+      await until('the policies were applied', async () => (await running()).length === 4, 90_000)
+      expect(await running()).toEqual(['a-linked', 'always', 'failure', 'user-always'])
       expect((await inspect('user-unless')).State.Status).toBe('exited')
       const { State: never } = await inspect('never')
       expect(never.Status).toBe('exited')
       expect([137, 255]).toContain(never.ExitCode) // nobody knows it
 
-      await ok('rm', '-f', 'always', 'user-always', 'user-unless', 'failure', 'never')
+      await ok('rm', '-f', 'always', 'a-linked', 'user-always', 'user-unless', 'failure', 'never')
     })
   })
 }

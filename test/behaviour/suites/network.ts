@@ -131,6 +131,36 @@ export function defineNetwork(isolation: 'process' | 'vm'): void {
       await ok('network', 'rm', 'spare')
     })
 
+    it('published ports come with the next network that has a way out', async () => {
+      await start('lonely', '--network', 'back', '-p', '127.0.0.1:18745:80')
+      await ok('exec', '-d', 'lonely', 'sh', '-c', 'while :; do echo lonely | nc -l -p 80; done')
+      expect(await ok('port', 'lonely')).toBe('') // an internal network has none
+      const heard = () => exec('busybox', ['nc', '-w', '5', '127.0.0.1', '18745'], { timeoutMs: 20_000 }).then(({ stdout }) => stdout)
+      for (let turn = 0; turn < 2; turn++) {
+        await ok('network', 'connect', 'front', 'lonely')
+        expect(await ok('port', 'lonely')).toBe('80/tcp -> 127.0.0.1:18745')
+        expect(await heard()).toBe('lonely\n')
+        await ok('network', 'disconnect', 'front', 'lonely')
+        expect(await ok('port', 'lonely')).toBe('')
+      }
+      // Whose port somebody else has by then is told so, and stays where it is.
+      await start('taker', '--network', 'front', '-p', '127.0.0.1:18745:81')
+      expect(await fails('network', 'connect', 'front', 'lonely')).toContain('port is already allocated')
+      expect(Object.keys(await settings('lonely'))).toEqual(['back'])
+      await ok('rm', '-f', 'lonely', 'taker')
+    })
+
+    it('a network that is gone can be taken from a container that was on it', async () => {
+      await ok('network', 'create', 'brief')
+      await ok('create', '--name', 'stranded', `--isolation=${isolation}`, '--network', 'brief', testImage, 'true')
+      await ok('network', 'rm', 'brief')
+      expect(await fails('start', 'stranded')).toMatch(/network \S+ not found/)
+      await ok('network', 'disconnect', 'brief', 'stranded')
+      await ok('network', 'connect', 'front', 'stranded')
+      await ok('start', '-a', 'stranded')
+      await ok('rm', 'stranded')
+    })
+
     it('several networks from the start, also one that was connected before; restarts keep them', async () => {
       await ok('create', '--name', 'many', `--isolation=${isolation}`, '--network', 'name=front,ip=10.201.7.77,mac-address=02:42:0a:c9:07:99', '--network', 'back', testImage, 'sleep', '3600')
       await ok('network', 'connect', 'bridge', 'many')

@@ -168,6 +168,16 @@ it('a container that is removed, or whose files are wanted, before it is started
   }
 })
 
+it('a container that cannot be run leaves nothing of its machine', async () => {
+  const spec = await reserved([''])
+  expect(await driver.settle(spec)).toBe(true)
+  await expect(driver.create(spec, {})).rejects.toThrow('no command specified')
+  await driver.removeState(spec)
+  await driver.poolFull()
+  await driver.endMaintenance()
+  expect(await lab.leftovers()).toEqual([])
+})
+
 it('a container that is another shape by the time of its start has a machine of its own', async () => {
   const spec = await reserved(['true'])
   const changed = { ...spec, resources: { ...spec.resources, memory: 64 << 20 } }

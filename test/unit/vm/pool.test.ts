@@ -201,6 +201,21 @@ describe('what is reserved', () => {
     expect(pool.claim(id, 'a')).toBeUndefined()
   })
 
+  it('is gone before its container has anything else, whoever has it ended', async () => {
+    await startedOften('a', 2)
+    const id = pool.reserve('a')!
+    const [machine] = made
+    let letGo!: () => void
+    machine!.destroy = () => new Promise<void>((resolve) => (letGo = resolve)).then(() => void machine!.destroyed++)
+    await vi.advanceTimersByTimeAsync(15_000) // nobody started the container
+    let free = false
+    const dropped = pool.drop(id).then(() => (free = true))
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(free).toBe(false)
+    letGo()
+    await dropped
+  })
+
   it('is kept from the moment at which the start begins', async () => {
     const id = pool.reserve('a')!
     await vi.advanceTimersByTimeAsync(14_000)
