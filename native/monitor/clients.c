@@ -69,6 +69,7 @@ static void drop_pending(struct client *client) {
 static void leave(struct client *client) {
   client->gone = true;
   drop_pending(client);
+  shutdown(client->fd, SHUT_WR); /* to one that is still there this is the end: it closes, and we forget it */
 }
 
 /* Those of whom nothing is to be expected any more. */

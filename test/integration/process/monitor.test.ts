@@ -164,6 +164,18 @@ describe('clients', () => {
     expect(stdout.endsWith('end')).toBe(true)
   })
 
+  it('that cannot be kept are told that it is the end', async () => {
+    const supervised = await workloads.create(['sh', '-c', 'sleep 0.5; head -c 3000000 /dev/zero; sleep 100'])
+    const slow = await supervised.attach() // nobody reads it
+    await supervised.start()
+    execFileSync('prlimit', [`--pid=${supervised.monitorPid}`, '--as=1']) // no more memory
+    await expect.poll(() => statSync(workloads.logOf(supervised)).size, { timeout: 10_000 }).toBeGreaterThan(3_000_000) // nobody is held up
+    const { length } = await collect(slow)
+    expect(length).toBeGreaterThan(32 << 10)
+    expect(length).toBeLessThan(3_000_000)
+    expect(readFileSync(join(workloads.runDirOf(supervised), 'monitor.err'), 'utf8')).toContain('is left without the rest')
+  })
+
   it('that come to one that has ended are told so', async () => {
     const supervised = await workloads.create(['true'])
     const stream = await supervised.attach()
