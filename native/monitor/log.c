@@ -34,11 +34,22 @@ static struct iovec parts[PARTS];
 static int part_count;
 static uint64_t part_bytes;
 
-static bool open_file(int flags) {
+static uint64_t size_of_file(void) {
   struct stat status;
-  fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0640);
+  return fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+/* What an earlier life was cut off in is a line of its own: the first record behind it is whole. */
+static void end_last_line(void) {
+  char last = '\n';
+  if (written > 0 && pread(fd, &last, 1, (off_t)written - 1) == 1 && last != '\n' && write(fd, "\n", 1) == 1) written++;
+}
+
+static bool open_file(void) {
+  fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
   if (fd < 0) return false;
-  written = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+  written = size_of_file();
+  end_last_line();
   return true;
 }
 
@@ -46,7 +57,7 @@ bool log_open(const char *log_path, uint64_t size, unsigned log_files) {
   path = log_path;
   limit = size;
   files = log_files > 0 ? log_files : 1;
-  return open_file(0);
+  return open_file();
 }
 
 void log_close(void) {
@@ -75,8 +86,10 @@ static void flush(void) {
     return;
   }
   failed("the log cannot be written", done < 0 ? errno : ENOSPC);
-  /* Nobody else writes to it. */
-  if (done > 0 && ftruncate(fd, (off_t)written) < 0) written += (uint64_t)done;
+  if (done <= 0) return;
+  /* Nobody else writes to it; but somebody may have emptied it, and it is shorter than what we have written. */
+  written = size_of_file();
+  if (written >= (uint64_t)done && ftruncate(fd, (off_t)(written - (uint64_t)done)) == 0) written -= (uint64_t)done;
 }
 
 static void name_of(char *name, unsigned number) {
@@ -90,13 +103,14 @@ static void name_of(char *name, unsigned number) {
 static void rotate(void) {
   char from[PATH_MAX], to[PATH_MAX];
   log_close();
+  written = 0; /* also when there is no new file: what has been rotated is not rotated again */
   if (files == 1) unlink(path);
   for (unsigned number = files - 1; number >= 1; number--) {
     name_of(from, number - 1);
     name_of(to, number);
     if (rename(from, to) < 0 && errno != ENOENT) failed("the log cannot be rotated", errno);
   }
-  if (!open_file(0)) failed("a new log cannot be opened", errno);
+  if (!open_file()) failed("a new log cannot be opened", errno);
 }
 
 static void add(const void *data, size_t size) {
@@ -128,7 +142,7 @@ static size_t stamp(char *out, int stream, char tag) {
 void log_write(int stream, const uint8_t *data, size_t size) {
   static const char newline = '\n';
   if (path == NULL) return;
-  if (fd < 0 && !open_file(0)) return failed("the log cannot be opened", errno);
+  if (fd < 0 && !open_file()) return failed("the log cannot be opened", errno);
   char full[STAMP], partial[STAMP];
   size_t head = stamp(full, stream, 'F');
   memcpy(partial, full, sizeof partial);

@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -125,6 +125,60 @@ describe('the log', () => {
       await workloads.end()
       execFileSync('umount', [small])
     }
+  })
+
+  it('that is emptied before the disk is full gets no hole', async () => {
+    const small = join(fixture.directory, 'emptied')
+    mkdirSync(small)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', small])
+    const path = join(small, 'log')
+    try {
+      const supervised = await workloads.create(['sh', '-c', 'head -c 50000 /dev/zero | tr "\\0" x; read x; head -c 100000 /dev/zero | tr "\\0" y; echo end >&2; sleep 100'], { logPath: path, stdin: true })
+      const stream = await supervised.attach()
+      let said = ''
+      stream.on('data', (chunk: Buffer) => (said += chunk.toString('latin1')))
+      await supervised.start()
+      await expect.poll(() => statSync(path).size).toBeGreaterThan(50_000)
+      truncateSync(path)
+      stream.write('\n')
+      await expect.poll(() => said).toContain('end')
+      const text = readFileSync(path, 'latin1')
+      expect(text).not.toContain('\0')
+      for (const line of text.split('\n').slice(0, -1)) expect(line).toMatch(/^\S+Z std(out|err) [FP] (y+|end|)$/)
+      stream.destroy()
+    } finally {
+      await workloads.end()
+      execFileSync('umount', [small])
+    }
+  })
+
+  it('loses no older file when there can be no new one', async () => {
+    const full = join(fixture.directory, 'full')
+    mkdirSync(full)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=3', 'none', full]) // the directory and two files
+    const path = join(full, 'log')
+    try {
+      writeFileSync(`${path}.1`, '2026-11-25T00:00:00.000000000Z stdout F 0\n')
+      const supervised = await workloads.create(['sh', '-c', 'printf "1\n2\n3\n4\n5\n6\n"'], { logPath: path, logLimits: { maxSize: 20, maxFiles: 4 } })
+      await supervised.start()
+      await supervised.exited
+      expect(readdirSync(full).sort()).toEqual(['log.1', 'log.2'])
+      expect(await sequence(path)).toEqual([0, 1])
+      expect(readFileSync(join(workloads.runDirOf(supervised), 'monitor.err'), 'utf8')).toBe('hull-monitor: a new log cannot be opened: No space left on device\n')
+    } finally {
+      await workloads.end()
+      execFileSync('umount', [full])
+    }
+  })
+
+  it('whose last record was cut off goes on with a whole one', async () => {
+    const path = join(fixture.directory, 'torn.log')
+    writeFileSync(path, '2026-11-26T00:00:00.000000000Z stdout F 1\n2026-11-26T00:00')
+    const supervised = await workloads.create(['echo', '2'], { logPath: path })
+    await supervised.start()
+    await supervised.exited
+    expect(await sequence(path)).toEqual([1, 2])
+    expect(readFileSync(path, 'latin1').split('\n')).toEqual(['2026-11-26T00:00:00.000000000Z stdout F 1', '2026-11-26T00:00', expect.stringMatching(/ stdout F 2$/), ''])
   })
 
   it('that cannot be made is a refusal', async () => {
