@@ -42,6 +42,7 @@ struct client {
 static struct client *clients;
 static size_t count;
 static int listener = -1;
+static bool refused; /* nobody can be taken just now: no descriptors, no memory */
 static bool over; /* clients_end */
 static bool input_ended;
 
@@ -195,9 +196,13 @@ static void read_hello(struct client *client, const struct container *container)
 void clients_accept(const struct container *container) {
   struct client **last = &clients; /* served in the order in which they came: of two sizes of a terminal the later one counts */
   while (*last != NULL) last = &(*last)->next;
+  refused = false;
   while (listener >= 0 && count < CLIENTS_MAX) {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0) break;
+    if (fd < 0) {
+      refused = !would_block() && errno != ECONNABORTED;
+      break;
+    }
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL) {
       close(fd);
@@ -236,11 +241,14 @@ size_t clients_read(uint8_t *buffer, size_t size, bool *ended) {
   return got;
 }
 
+bool clients_refused(void) { return refused; }
+
 size_t clients_count(void) { return count + 1; }
 
 size_t clients_poll(struct pollfd *polled, bool input_room) {
   size_t used = 0;
-  polled[used++] = (struct pollfd){.fd = count < CLIENTS_MAX ? listener : -1, .events = POLLIN};
+  /* Who could not be taken still waits there, and would keep us awake. */
+  polled[used++] = (struct pollfd){.fd = count < CLIENTS_MAX && !refused ? listener : -1, .events = POLLIN};
   for (struct client *client = clients; client != NULL; client = client->next) {
     short events = 0;
     if (!client->said_all && (!client->attached || !client->input || input_room)) events |= POLLIN;

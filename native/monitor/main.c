@@ -143,7 +143,7 @@ static void serve(const struct options *options, struct container *container) {
   polled[1] = (struct pollfd){.fd = behind ? -1 : container->err, .events = POLLIN};
   polled[2] = (struct pollfd){.fd = input_at < input_end && !hung_up ? container->in : -1, .events = POLLOUT};
   clients = clients_poll(polled + OUTPUTS + 1, input_at == input_end);
-  if (ppoll(polled, OUTPUTS + 1 + clients, hung_up && container->terminal ? &again : NULL, &none) < 0) return;
+  if (ppoll(polled, OUTPUTS + 1 + clients, (hung_up && container->terminal) || clients_refused() ? &again : NULL, &none) < 0) return;
   /* Clients first: who was there before the container wrote gets what it wrote. */
   clients_serve(polled + OUTPUTS + 1, clients, container);
   carry_input(options, container);

@@ -70,6 +70,8 @@ bool clients_listen(void);
 void clients_unlisten(void);
 /* Takes who waits, and reads what the new ones want. */
 void clients_accept(const struct container *container);
+/* True when somebody could not be taken: to be tried again in a while, of which poll does not tell. */
+bool clients_refused(void);
 /* To all that want output. `stream` 1 or 2. */
 void clients_send(int stream, const uint8_t *data, size_t size);
 /* True while one of them has not taken what it was sent: nothing more is read for it, which holds up the container. */

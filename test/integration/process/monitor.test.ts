@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { processStat } from '../../../src/host/process.js'
 import { oomScoreFor } from '../../../src/oci/oom-score.js'
 import { Supervised } from '../../../src/oci/supervised.js'
 import { Runtime } from '../../../src/oci/runtime.js'
@@ -228,6 +229,32 @@ describe('clients', () => {
     expect(length).toBeGreaterThan(32 << 10)
     expect(length).toBeLessThan(3_000_000)
     expect(readFileSync(join(workloads.runDirOf(supervised), 'monitor.err'), 'utf8')).toContain('is left without the rest')
+  })
+
+  it('that there are no descriptors for cost no processor, and are served when there are', async () => {
+    const supervised = await workloads.create(['sh', '-c', 'read x; echo out'], { stdin: true })
+    const monitor = supervised.monitorPid
+    const descriptors = () => readdirSync(`/proc/${monitor}/fd`).map(Number)
+    await supervised.start()
+    const before = []
+    while (descriptors().length <= Math.max(...descriptors())) { // what is free between those that are open
+      before.push(await supervised.attach())
+      await sleep(50)
+    }
+    execFileSync('prlimit', [`--pid=${monitor}`, `--nofile=${descriptors().length}:`])
+    const output = collect(await supervised.attach())
+    const ticks = async () => {
+      const { userTicks, systemTicks } = (await processStat(monitor))!
+      return userTicks + systemTicks
+    }
+    const spent = await ticks()
+    await sleep(1000)
+    expect((await ticks()) - spent).toBeLessThan(10)
+    execFileSync('prlimit', [`--pid=${monitor}`, '--nofile=1024:'])
+    await sleep(500)
+    before[0]!.write('\n')
+    expect(demultiplex(await output).stdout).toBe('out\n')
+    for (const stream of before) stream.destroy()
   })
 
   it('that come to one that has ended are told so', async () => {
