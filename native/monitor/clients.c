@@ -22,6 +22,7 @@ enum {
   BACKLOG = 128,
   FRAME = 8,                  /* STREAM 0 0 0 SIZE, the size in network order (Engine API, "Attach to a container") */
   CLIENTS_MAX = 1024,
+  IGNORED_READS = 64,         /* of one client, until the others have their turn */
   PENDING_MAX = 4 << 20       /* at the end: what was in two pipes, of the largest size that an unprivileged user may give them, and more */
 };
 
@@ -220,10 +221,9 @@ void clients_accept(const struct container *container) {
 /* What a client says that nobody wants to hear. */
 static void ignore(struct client *client) {
   uint8_t rest[1024];
-  ssize_t length;
-  do length = recv(client->fd, rest, sizeof rest, MSG_DONTWAIT);
-  while (length > 0);
-  if (length == 0 || !would_block()) client->said_all = true;
+  ssize_t length = 1;
+  for (int reads = 0; length > 0 && reads < IGNORED_READS; reads++) length = recv(client->fd, rest, sizeof rest, MSG_DONTWAIT);
+  if (length == 0 || (length < 0 && !would_block())) client->said_all = true;
 }
 
 size_t clients_read(uint8_t *buffer, size_t size, bool *ended) {

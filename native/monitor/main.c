@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { OUTPUTS = 2, INPUT_SIZE = 8192, LAST_MAX = 1 << 20 };
+enum { OUTPUTS = 2, INPUT_SIZE = 8192, INPUT_READS = 64, LAST_MAX = 1 << 20 };
 
 static volatile sig_atomic_t told_to_end;
 
@@ -37,7 +37,15 @@ static void handle(int number, void (*handler)(int)) {
   sigaction(number, &action, NULL);
 }
 
-/* Signals come in ppoll alone. */
+/* ppoll lets none in when something is ready at once, which may be always. */
+static void let_signals_in(void) {
+  sigset_t none, blocked;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, &blocked);
+  sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
+/* Signals come in ppoll alone, and right behind it. */
 static void prepare_signals(void) {
   static const int ends[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
   sigset_t blocked;
@@ -83,16 +91,17 @@ static void close_input(struct container *container) {
   input_at = input_end = 0;
 }
 
-/* As far as it goes: from the clients to the container's stdin. */
-static void carry_input(const struct options *options, struct container *container) {
-  for (;;) {
+/* As far as it goes: from the clients to the container's stdin. True: only so far that the rest, the output and signals, has its turn when clients talk faster than we read. */
+static bool carry_input(const struct options *options, struct container *container) {
+  for (int reads = 0;;) {
     bool ended = false;
     if (input_at == input_end) {
+      if (reads++ == INPUT_READS) return true;
       input_at = 0;
       input_end = clients_read(input, sizeof input, &ended);
       if (input_end == 0) {
         if (ended && options->input_once) close_input(container);
-        return;
+        return false;
       }
     }
     if (container->in < 0) {
@@ -101,7 +110,7 @@ static void carry_input(const struct options *options, struct container *contain
     }
     ssize_t written = write(container->in, input + input_at, input_end - input_at);
     if (written >= 0) input_at += (size_t)written;
-    else if (errno == EAGAIN) return;
+    else if (errno == EAGAIN) return false;
     else if (errno != EINTR) close_input(container);
   }
 }
@@ -132,7 +141,8 @@ static void write_exit(const struct options *options, int code) {
 
 /* One round of waiting and serving. */
 static void serve(const struct options *options, struct container *container) {
-  static const struct timespec again = {.tv_nsec = 200000000};
+  static const struct timespec again = {.tv_nsec = 200000000}, now;
+  static bool more_input;
   static bool hung_up; /* nobody has the terminal open. An init may close it and open it again later: nothing tells when. */
   sigset_t none;
   sigemptyset(&none);
@@ -143,10 +153,12 @@ static void serve(const struct options *options, struct container *container) {
   polled[1] = (struct pollfd){.fd = behind ? -1 : container->err, .events = POLLIN};
   polled[2] = (struct pollfd){.fd = input_at < input_end && !hung_up ? container->in : -1, .events = POLLOUT};
   clients = clients_poll(polled + OUTPUTS + 1, input_at == input_end);
-  if (ppoll(polled, OUTPUTS + 1 + clients, (hung_up && container->terminal) || clients_refused() ? &again : NULL, &none) < 0) return;
+  const struct timespec *patience = more_input ? &now : (hung_up && container->terminal) || clients_refused() ? &again : NULL;
+  if (ppoll(polled, OUTPUTS + 1 + clients, patience, &none) < 0) return;
+  let_signals_in();
   /* Clients first: who was there before the container wrote gets what it wrote. */
   clients_serve(polled + OUTPUTS + 1, clients, container);
-  carry_input(options, container);
+  more_input = carry_input(options, container);
   int *outputs[OUTPUTS] = {&container->out, &container->err};
   for (int i = 0; i < OUTPUTS; i++) {
     if (*outputs[i] < 0 || clients_behind() || (polled[i].revents == 0 && !(i == 0 && hung_up && container->terminal))) continue;

@@ -257,6 +257,25 @@ describe('clients', () => {
     for (const stream of before) stream.destroy()
   })
 
+  it.each([['to the container', 2], ['to nobody', 0]])('that never stop talking %s keep neither the output nor the end from anybody', async (_, flags) => {
+    const supervised = await workloads.create(['sh', '-c', 'exec <&-; sleep 1; echo out; exec sleep 100'], { stdin: true })
+    const output = collect(await supervised.attach(false))
+    await supervised.start()
+    // On the monitor's processor, and before it: there is always something to read.
+    execFileSync('taskset', ['-pc', '0', String(supervised.monitorPid)])
+    execFileSync('renice', ['-n', '19', '-p', String(supervised.monitorPid)])
+    const talk = `import os,socket,sys\nos.sched_setaffinity(0, [0]); s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(b"A\\${flags}\\0\\0\\0\\0")\nwhile True: s.send(bytes(1<<20))`
+    const children = Array.from({ length: 4 }, () => spawn('python3', ['-c', talk, join(workloads.runDirOf(supervised), 'attach')], { stdio: 'ignore' }))
+    await sleep(2000)
+    process.kill(supervised.monitorPid, 'SIGTERM')
+    try {
+      expect(await Promise.race([supervised.exited, sleep(5000, 'still there')])).toMatchObject({ code: 137 })
+    } finally {
+      for (const child of children) child.kill()
+    }
+    expect(demultiplex(await output).stdout).toBe('out\n')
+  })
+
   it('that come to one that has ended are told so', async () => {
     const supervised = await workloads.create(['true'])
     const stream = await supervised.attach()
