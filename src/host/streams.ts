@@ -54,9 +54,9 @@ export class Terminal {
     }
   }
 
-  /** Sets the size; the foreground processes get SIGWINCH. No effect after {@link close}. */
+  /** Sets the size, of which the lower 16 bits count, as in Docker; the foreground processes get SIGWINCH. No effect after {@link close}. */
   resize(rows: number, columns: number): void {
-    if (this.#master >= 0) native.ttyResize(this.#master, rows, columns)
+    if (this.#master >= 0) native.ttyResize(this.#master, rows & 0xffff, columns & 0xffff)
   }
 
   /** Hangs up: the processes of the terminal get SIGHUP. Idempotent. */

@@ -11,8 +11,8 @@ function hello(what: 'A' | 'W', flags: number, rows: number, columns: number): U
   const bytes = Buffer.alloc(6)
   bytes.write(what, 'latin1')
   bytes[1] = flags
-  bytes.writeUInt16BE(rows, 2)
-  bytes.writeUInt16BE(columns, 4)
+  bytes.writeUInt16BE(rows & 0xffff, 2) // a terminal's sizes have 16 bits: Docker cuts what is larger
+  bytes.writeUInt16BE(columns & 0xffff, 4)
   return bytes
 }
 

@@ -41,7 +41,7 @@ const MONITOR = fileURLToPath(new URL('../../build/hull-monitor', import.meta.ur
 
 /** Where the runtime sends a terminal to: a sun_path has 107 bytes, and runtimes know no way around that. */
 function consoleSocket(options: MonitorOptions): string {
-  const directory = [options.runDir, dirname(options.exitDir), options.exitDir].find((path) => path.length <= 60)
+  const directory = [options.runDir, dirname(options.exitDir), options.exitDir].find((path) => Buffer.byteLength(path) <= 60)
   return directory === undefined ? `/run/hull-console.${process.pid}.${options.id.slice(0, 12)}` : join(directory, `console.${options.id.slice(0, 12)}`)
 }
 
@@ -49,7 +49,11 @@ function monitorArguments(options: MonitorOptions, syncFd: number): string[] {
   const command = options.runtime.command()
   const args = ['--id', options.id, '--bundle', options.runDir, '--exit-dir', options.exitDir, '--sync', String(syncFd)]
   if (options.logPath !== '') args.push('--log', options.logPath)
-  if (options.logPath !== '' && options.logLimits) args.push('--log-size', String(options.logLimits.maxSize), '--log-files', String(options.logLimits.maxFiles))
+  if (options.logPath !== '' && options.logLimits) {
+    // What is beyond these is never reached, and the numbers of rotated files have six digits (rotatedNumbers).
+    const { maxSize, maxFiles } = options.logLimits
+    args.push('--log-size', String(Math.min(maxSize, Number.MAX_SAFE_INTEGER)), '--log-files', String(Math.min(maxFiles, 999_999)))
+  }
   if (options.tty) args.push('--console', consoleSocket(options))
   if (options.stdin) args.push(options.leaveStdinOpen ? '--stdin' : '--stdin-once')
   const preserve = options.preserveFds?.length ?? 0

@@ -107,7 +107,7 @@ export class ProcessDriver implements SandboxDriver {
   }
 
   get #socketDirectory(): string {
-    return this.options.execRoot.length <= 80 ? this.options.execRoot : '/run'
+    return Buffer.byteLength(this.options.execRoot) <= 80 ? this.options.execRoot : '/run'
   }
 
   async begin(spec: WorkloadSpec): Promise<void> {

@@ -350,7 +350,7 @@ describe('exec', () => {
     session.duplex.on('data', (chunk: Buffer) => (text += chunk.toString()))
     session.duplex.write('stty size; tty\n')
     await expect.poll(() => text).toContain('22 77')
-    await session.resize(33, 88)
+    await session.resize(65_536 + 33, 65_536 + 88) // cut to 16 bits
     session.duplex.write('stty size\n')
     await expect.poll(() => text).toContain('33 88')
     session.duplex.write('exit 6\n')

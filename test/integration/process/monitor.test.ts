@@ -73,6 +73,13 @@ describe('the log', () => {
     expect(numbers.length * 44).toBeGreaterThan(Math.min(maxSize, 44) * (maxFiles - 1))
   })
 
+  it('takes limits that are beyond all bounds', async () => {
+    const supervised = await workloads.create(['echo', '1'], { logLimits: { maxSize: 1e22, maxFiles: 1_000_001 } })
+    await supervised.start()
+    await supervised.exited
+    expect(await sequence(workloads.logOf(supervised))).toEqual([1])
+  })
+
   it('with one file begins anew', async () => {
     const supervised = await workloads.create(['sh', '-c', 'seq 1 1000'], { logLimits: { maxSize: 1000, maxFiles: 1 } })
     await supervised.start()
@@ -337,6 +344,24 @@ describe('a terminal', () => {
     expect((await output).toString()).toBe('\r\n59 149\r\n')
     await supervised.exited
     await supervised.resize(1, 1)
+  })
+
+  it('has the lower 16 bits of a size', async () => {
+    const supervised = await workloads.create(['sh', '-c', 'read x; stty size'], { tty: true, stdin: true })
+    const stream = await supervised.attach()
+    const output = collect(stream)
+    await supervised.start()
+    await supervised.resize(65_536 + 33, 2 ** 32 - 65_536 + 88)
+    stream.write('\n')
+    expect((await output).toString()).toBe('\r\n33 88\r\n')
+  })
+
+  it('comes by a socket whose path is short enough in bytes', async () => {
+    const exitDir = join(fixture.directory, '深'.repeat(30), 'exits')
+    const supervised = await workloads.create(['sh', '-c', 'tty'], { tty: true, exitDir })
+    const output = collect(await supervised.attach())
+    await supervised.start()
+    expect((await output).toString()).toBe('/dev/pts/0\r\n')
   })
 
   it('may be closed and opened again', async () => {
