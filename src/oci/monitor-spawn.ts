@@ -137,10 +137,10 @@ export function spawnMonitor(options: MonitorOptions, ahead: boolean): Spawned {
   const ours: number[] = []
   const opened = (fd: number) => (ours.push(fd), fd)
   let child: DetachedChild
+  let gate: Gate | undefined
   const sync = childPipe('read')
-  const gate = ahead && waits !== undefined ? new Gate() : undefined
-  if (gate) ours.push(gate.fd)
   try {
+    if (ahead && waits !== undefined) opened((gate = new Gate()).fd)
     const nothing = opened(openSync('/dev/null', 'r+'))
     try {
       child = DetachedChild.spawn({

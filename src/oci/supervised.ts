@@ -188,10 +188,18 @@ export class Supervised {
 
   static async #spawn(options: SupervisedOptions, ahead: boolean): Promise<BegunMonitor> {
     const spawned = spawnMonitor(options, ahead)
-    // While the runtime works: if we die now, the next daemon knows whom to clean up after.
-    const monitor = await named(spawned.child.pid)
-    writeRecord(options.runDir, { version: 1, monitor })
-    return { spawned, monitor }
+    try {
+      // While the runtime works: if we die now, the next daemon knows whom to clean up after.
+      const monitor = await named(spawned.child.pid)
+      writeRecord(options.runDir, { version: 1, monitor })
+      return { spawned, monitor }
+    } catch (error) {
+      // Nobody else knows of it.
+      spawned.callOff()
+      spawned.child.kill('SIGKILL')
+      await spawned.created.catch(() => {})
+      throw error
+    }
   }
 
   static async #create(options: SupervisedOptions, begin: () => Promise<BegunMonitor>): Promise<Supervised> {
