@@ -56,6 +56,8 @@ const FILES = [RECORD, `${RECORD}.tmp`, ATTACH, 'container.pid', ERRORS]
 const STALE = [RECORD, ATTACH, ERRORS]
 /** How often a container that an earlier daemon started is looked at, ms: only to notice a killed monitor. Its exit is told by inotify. */
 const CHECK_INTERVAL = 2000
+/** How long until an end that could not be read is read again, ms. */
+const RETRY = 1000
 /** How long a monitor may take to write the exit file when its container has been killed, ms. */
 const PATIENCE = 2000
 /** How long a monitor that has written it may take to go before it is left alone, ms. */
@@ -118,6 +120,7 @@ export class Supervised {
   #finishing = false
   #again = false
   #check: NodeJS.Timeout | undefined
+  #retry: NodeJS.Timeout | undefined
   #destroyed: Promise<void> | undefined
   readonly #exits: ExitDirectory
 
@@ -278,7 +281,10 @@ export class Supervised {
       clearInterval(this.#check)
       this.#exit(exit)
     } catch (error) {
-      log.error('cannot read how a container ended', { id: this.options.id, error })
+      if (!this.#retry) log.error('cannot read how a container ended', { id: this.options.id, error })
+      // Nobody tells us again.
+      clearTimeout(this.#retry)
+      this.#retry = setTimeout(() => void this.#finish(), RETRY).unref()
     } finally {
       this.#finishing = false
       if (this.#again) {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { Supervised } from '../../../src/oci/supervised.js'
 import { collect, demultiplex, Fixture, openDescriptors } from './fixture.js'
@@ -124,6 +125,43 @@ describe('Supervised', () => {
     const codes = [(await supervised.exited).code, (await adopted!.exited).code]
     expect(codes).toContain(137)
     for (const code of codes) expect([137, 255]).toContain(code)
+  })
+
+  it('reads an end again that could not be read when it was told', async () => {
+    const options = await prepare(['sh', '-c', 'exit 7'])
+    const supervised = await Supervised.create(options)
+    workloads.own(supervised, options)
+    mkdirSync(join(options.runDir, 'monitor.err')) // what cannot be read
+    await supervised.start()
+    await expect.poll(() => existsSync(`/proc/${supervised.monitorPid}`)).toBe(false)
+    expect(await Promise.race([supervised.exited, sleep(200, 'nobody knows')])).toBe('nobody knows')
+    rmdirSync(join(options.runDir, 'monitor.err'))
+    expect((await supervised.exited).code).toBe(7)
+  })
+
+  it('finds an end that inotify does not tell, while the monitor stays for a slow client', async () => {
+    const exitDir = join(fixture.directory, 'unwatched')
+    const supervised = await create(['sh', '-c', 'head -c 250000 /dev/zero; exit 7'], { exitDir })
+    const slow = await supervised.attach() // nobody reads it
+    renameSync(exitDir, `${exitDir}.old`) // and the watch with it
+    mkdirSync(exitDir)
+    await supervised.start()
+    expect((await supervised.exited).code).toBe(7)
+    expect(existsSync(`/proc/${supervised.monitorPid}`)).toBe(true)
+    slow.destroy()
+  })
+
+  it('leaves nothing of a monitor that it could not take note of', async () => {
+    const options = await prepare(['sleep', '100'])
+    const before = openDescriptors()
+    const obstacle = join(options.runDir, 'supervised.tmp')
+    mkdirSync(obstacle)
+    await expect(Supervised.create(options)).rejects.toThrow(obstacle)
+    await expect.poll(() => fixture.leaks()).toEqual([])
+    await expect(Supervised.begin(options).create()).rejects.toThrow(obstacle)
+    rmdirSync(obstacle)
+    await expect.poll(() => fixture.leaks()).toEqual([])
+    await expect.poll(openDescriptors).toBeLessThanOrEqual(before)
   })
 
   it('is destroyed while it is created and while it runs', async () => {
