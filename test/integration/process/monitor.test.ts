@@ -269,9 +269,10 @@ describe('clients', () => {
     const output = collect(await supervised.attach(false))
     await supervised.start()
     // On the monitor's processor, and before it: there is always something to read.
-    execFileSync('taskset', ['-pc', '0', String(supervised.monitorPid)])
+    const processor = /^Cpus_allowed_list:\t(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!
+    execFileSync('taskset', ['-pc', processor, String(supervised.monitorPid)])
     execFileSync('renice', ['-n', '19', '-p', String(supervised.monitorPid)])
-    const talk = `import os,socket,sys\nos.sched_setaffinity(0, [0]); s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(b"A\\${flags}\\0\\0\\0\\0")\nwhile True: s.send(bytes(1<<20))`
+    const talk = `import os,socket,sys\nos.sched_setaffinity(0, [${processor}]); s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(b"A\\${flags}\\0\\0\\0\\0")\nwhile True: s.send(bytes(1<<20))`
     const children = Array.from({ length: 4 }, () => spawn('python3', ['-c', talk, join(workloads.runDirOf(supervised), 'attach')], { stdio: 'ignore' }))
     await sleep(2000)
     process.kill(supervised.monitorPid, 'SIGTERM')
