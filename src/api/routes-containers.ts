@@ -25,7 +25,7 @@ export function containerRoutes(router: Router): void {
     x.send(200, await x.engine.containers.top(x.param('id'), args.length > 0 ? args : ['-ef']))
   })
   router.on('GET', '/containers/:id/changes', async (x) => {
-    const changes = await x.engine.containers.changes(x.param('id'))
+    const changes = await x.engine.containers.changes(x.param('id'), x.signal)
     x.send(200, changes.length > 0 ? changes.map(({ path, kind }) => ({ Path: path, Kind: kind })) : null)
   })
   router.on('GET', '/containers/:id/hull/explain', async (x) => {

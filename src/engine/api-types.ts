@@ -337,7 +337,7 @@ export interface ContainerEngine {
   /** PUT /archive: unpack a tar into the directory `path`. */
   archivePut(reference: string, path: string, tar: Readable, options: { noOverwriteDirNonDir: boolean; copyUidGid: boolean }): Promise<void>
   /** Kind: 0 modified, 1 added, 2 deleted. */
-  changes(reference: string): Promise<{ path: string; kind: 0 | 1 | 2 }[]>
+  changes(reference: string, signal: AbortSignal): Promise<{ path: string; kind: 0 | 1 | 2 }[]>
   export(reference: string, signal: AbortSignal): Promise<Readable>
   commit(reference: string, request: CommitRequest): Promise<{ id: string }>
 }

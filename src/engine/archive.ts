@@ -16,6 +16,10 @@ const EROFS = 30
 /** EIO, ENOMEM, ENFILE, EMFILE, ENOSPC, EDQUOT: the host's fault. Everything else is what the archive or the path asks for and cannot have. */
 const HOST_FAULTS: readonly number[] = [5, 12, 23, 24, 28, 122]
 
+/** What the answer to `docker diff` may have, since all of it is in memory at once and a guest may say anything. hull-files knows no longer paths than 32 KiB. */
+const CHANGES = { bytes: 64 << 20, paths: 1_000_000, path: 65_536 }
+const KINDS: Record<string, 0 | 1 | 2> = { C: 0, A: 1, D: 2 }
+
 /** Bits of Go's os.FileMode beyond the permissions (pkg.go.dev/io/fs#FileMode), by the kind in st_mode. */
 const GO_KIND: Record<number, number> = {
   0o040000: 2 ** 31, 0o120000: 2 ** 27, 0o060000: 2 ** 26, 0o020000: 2 ** 26 + 2 ** 21, 0o010000: 2 ** 25, 0o140000: 2 ** 24,
@@ -172,30 +176,45 @@ export class Archive {
   }
 
   /** `docker diff`. */
-  async changes(container: Container): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
-    const job = await this.lifecycle.openFiles(container, { op: 'changes' })
-    const chunks: Buffer[] = []
-    for await (const chunk of job.output) chunks.push(chunk as Buffer)
+  async changes(container: Container, signal: AbortSignal): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
+    const job = await this.#open(container, { op: 'changes' }, signal)
+    const found: { path: string; kind: 0 | 1 | 2 }[] = []
+    let [bytes, paths] = [0, 0]
+    let rest: Buffer = Buffer.alloc(0) // of a path whose end has not come yet
+    for await (const chunk of job.output) {
+      bytes += (chunk as Buffer).length
+      const text = Buffer.concat([rest, chunk as Buffer])
+      let at = 0
+      for (let end = text.indexOf(0); end >= 0 && paths <= CHANGES.paths; end = text.indexOf(0, at)) {
+        const kind = KINDS[String.fromCharCode(text[at]!)]
+        if (kind !== undefined && end > at + 1) found.push({ kind, path: text.toString('utf8', at + 1, end) })
+        at = end + 1
+        paths++
+      }
+      rest = text.subarray(at)
+      if (bytes > CHANGES.bytes || paths > CHANGES.paths || rest.length > CHANGES.path) {
+        job.cancel()
+        throw internal(`container ${container.id} has more changes than can be listed (${CHANGES.paths} paths, ${CHANGES.bytes >> 20} MiB)`)
+      }
+    }
     await job.done
-    const kinds = { C: 0, A: 1, D: 2 } as const
-    return Buffer.concat(chunks)
-      .toString('utf8')
-      .split('\0')
-      .filter((line) => line.length > 1 && line[0]! in kinds)
-      .map((line) => ({ kind: kinds[line[0] as keyof typeof kinds], path: line.slice(1) }))
+    return found
   }
 
   /** Bytes that the container wrote to its own layer. */
-  async size(container: Container): Promise<number> {
-    const job = await this.lifecycle.openFiles(container, { op: 'size' })
+  async size(container: Container, signal?: AbortSignal): Promise<number> {
+    const job = await this.#open(container, { op: 'size' }, signal)
     job.output.resume()
-    return (await job.done).size
+    const { size } = await job.done
+    // A guest may say anything, and one number that Go's int64 does not take costs a client the whole list.
+    if (!Number.isSafeInteger(size) || size < 0) throw internal(`container ${container.id} does not tell its size`)
+    return size
   }
 
-  async #open(container: Container, operation: FileOperation, signal: AbortSignal): Promise<FileJob> {
+  async #open(container: Container, operation: FileOperation, signal?: AbortSignal): Promise<FileJob> {
     const job = await this.lifecycle.openFiles(container, operation)
-    if (signal.aborted) job.cancel()
-    else signal.addEventListener('abort', job.cancel, { once: true })
+    if (signal?.aborted) job.cancel()
+    else signal?.addEventListener('abort', job.cancel, { once: true })
     return job
   }
 }

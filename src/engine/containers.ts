@@ -388,8 +388,8 @@ export class Containers implements ContainerEngine {
     return this.#archive.put(this.parts.registry.get(reference), reference, path, tar, options)
   }
 
-  changes(reference: string): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
-    return this.#archive.changes(this.parts.registry.get(reference))
+  changes(reference: string, signal: AbortSignal): Promise<{ path: string; kind: 0 | 1 | 2 }[]> {
+    return this.#archive.changes(this.parts.registry.get(reference), signal)
   }
 
   export(reference: string, signal: AbortSignal): Promise<Readable> {

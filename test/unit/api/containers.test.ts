@@ -204,6 +204,7 @@ describe('life cycle', () => {
     expect(h.engine.calls.at(-1)).toEqual(['update', { resources: { Memory: 5, PidsLimit: 0 }, restartPolicy: { Name: 'no', MaximumRetryCount: 0 } }])
     expect((await h.call('GET', '/containers/other/hull/explain')).json()).toMatchObject({ Id: id, Name: '/other', Isolation: 'process', Sections: [{ Title: 'namespaces', Rows: [['pid', 'own']] }] })
     expect((await h.call('GET', '/containers/other/changes')).json()).toBeNull()
+    expect(h.engine.calls.at(-1)).toEqual(['changes', { leaves: true }])
     expect((await h.call('GET', '/containers/other/export')).text).toBe('tar')
     const stat = await h.call('HEAD', '/containers/other/archive?path=/etc/x')
     expect(JSON.parse(Buffer.from(String(stat.headers['x-docker-container-path-stat']), 'base64').toString())).toMatchObject({ name: '/etc/x', size: 1 })

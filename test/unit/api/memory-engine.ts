@@ -194,7 +194,10 @@ export class MemoryEngine implements Engine {
     archivePut: async () => {
       throw notImplemented('cp')
     },
-    changes: async () => [],
+    changes: async (_reference, signal) => {
+      this.calls.push(['changes', { leaves: signal instanceof AbortSignal }])
+      return []
+    },
     export: async () => Readable.from([Buffer.from('tar')]),
     commit: async () => {
       throw notImplemented('commit')

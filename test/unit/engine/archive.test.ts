@@ -1,8 +1,10 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import { archivePathOf, goFileMode } from '../../../src/engine/archive.js'
+import { Archive, archivePathOf, goFileMode } from '../../../src/engine/archive.js'
 import { changedConfig } from '../../../src/engine/commit.js'
+import type { Container } from '../../../src/engine/container.js'
 import { FileJobs } from '../../../src/engine/file-jobs.js'
+import type { Lifecycle } from '../../../src/engine/lifecycle.js'
 import { applyChange } from '../../../src/image/changes.js'
 import { FileError, fileJob, splitFrames, type FileJob } from '../../../src/sandbox/files.js'
 
@@ -52,12 +54,15 @@ describe('docker commit --change', () => {
 })
 
 /** A hull-files whose ends the test holds. */
-function fake(operation: Parameters<typeof fileJob>[1]) {
+function fake(operation: Parameters<typeof fileJob>[1], whenKilled: () => void = () => {}) {
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
   let end!: (how: string) => void
   const ended = new Promise<string>((resolve) => (end = resolve))
   let killed = 0
-  const job = fileJob({ stdin, stdout, stderr, ended, kill: () => void killed++ }, operation)
+  const kill = () => {
+    if (killed++ === 0) whenKilled()
+  }
+  const job = fileJob({ stdin, stdout, stderr, ended, kill }, operation)
   const finish = (how: string) => {
     stdout.end()
     stderr.end()
@@ -105,6 +110,65 @@ describe('the reports of hull-files', () => {
     job.output.destroy()
     await new Promise((resolve) => setImmediate(resolve))
     expect(killed()).toBe(1)
+  })
+})
+
+describe('docker diff', () => {
+  const container = { id: 'c' } as Container
+  const archiveOf = (job: FileJob) => new Archive({ openFiles: async () => job } as unknown as Lifecycle)
+  const never = new AbortController().signal
+
+  it('takes the paths apart, wherever the output is cut', async () => {
+    const text = Buffer.from('C/etc\0A/etc/naïve\nname\0X/no kind\0A\0\0D/mnt\0')
+    for (const size of [1, 2, 3, 7, text.length]) {
+      const { job, stdout, stderr, finish } = fake({ op: 'changes' })
+      const changes = archiveOf(job).changes(container, never)
+      for (let at = 0; at < text.length; at += size) stdout.write(text.subarray(at, at + size))
+      stderr.write('{"ok":true}\n')
+      finish('exit code 0')
+      expect(await changes).toEqual([{ kind: 0, path: '/etc' }, { kind: 1, path: '/etc/naïve\nname' }, { kind: 2, path: '/mnt' }])
+    }
+  })
+
+  it.each([
+    ['text', `A/${'x'.repeat(4000)}\0`.repeat(16)],
+    ['paths', 'A/\0'.repeat(20_000)],
+    ['one path', 'A'.repeat(60_000)],
+    ['nothing that is a path', '\0'.repeat(60_000)],
+  ])('a guest that tells of it without an end is cut off: %s', async (_what, piece) => {
+    let cut = false
+    const { job, stdout, finish } = fake({ op: 'changes' }, () => (cut = true))
+    const changes = archiveOf(job).changes(container, never)
+    const refused = expect(changes).rejects.toThrow('more changes than can be listed')
+    const chunk = Buffer.from(piece)
+    let sent = 0
+    for (; !cut && sent < 200e6; sent += chunk.length) {
+      if (!stdout.write(chunk)) await new Promise((resolve) => setImmediate(resolve))
+    }
+    finish('SIGKILL')
+    expect(cut).toBe(true)
+    expect(sent).toBeLessThan(80e6)
+    await refused
+  })
+
+  it('ends when its client goes', async () => {
+    const { job, stdout, finish } = fake({ op: 'changes' }, () => finish('SIGKILL'))
+    const client = new AbortController()
+    const changes = archiveOf(job).changes(container, client.signal)
+    const failed = expect(changes).rejects.toThrow('SIGKILL')
+    stdout.write('A/x\0')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    client.abort()
+    await failed
+  })
+})
+
+describe('a size', () => {
+  it.each(['1e300', '-1', '1.5'])('is not taken from a guest that says %s: no client’s int64 holds it', async (size) => {
+    const { job, stderr, finish } = fake({ op: 'size' })
+    stderr.write(`{"ok":true,"size":${size}}\n`)
+    finish('exit code 0')
+    await expect(new Archive({ openFiles: async () => job } as unknown as Lifecycle).size({ id: 'c' } as Container)).rejects.toThrow('does not tell its size')
   })
 })
 
