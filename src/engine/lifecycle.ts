@@ -119,10 +119,10 @@ export class Lifecycle {
     const { record } = container
     clearTimeout(container.restartTimer)
     const begun = performance.now()
-    await container.fileJobs.settled()
     let sandbox: Sandbox | undefined
     const attached = keepAttachQuick()
     try {
+      await container.fileJobs.settled()
       record.state.starting = true
       record.state.error = ''
       // The addresses are on disk before anything is in the kernel, so that a crash leaves nothing that nobody knows.
@@ -459,8 +459,8 @@ export class Lifecycle {
   async #remove(container: Container): Promise<void> {
     const { record } = container
     if (record.state.status === 'dead') return
-    await container.fileJobs.settled()
     try {
+      await container.fileJobs.settled()
       await this.parts.drivers[record.isolation].removeState({
         id: record.id,
         stateDir: this.parts.store.directory(record.id),

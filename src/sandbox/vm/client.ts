@@ -22,7 +22,7 @@ export class StartFailure extends Error {
 export interface Connection extends Pick<ExecSession, 'duplex'> {
   /** Resolves when both directions are over, or the machine is. */
   exited: Promise<number>
-  /** Breaks it off. */
+  /** Breaks it off, whatever the guest says: it has `exited` then. */
   close(): void
 }
 
@@ -107,7 +107,7 @@ export class VmClient {
   }
 
   /** Starts a process in the container; resolves when it runs. Rejects with {@link StartFailure} when the guest does not answer within a minute; should the process start after all, nobody is at its ends. */
-  async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession> {
+  async exec(spec: readonly TextEntry[], options: { tty: boolean; stdin: boolean; detach: boolean }): Promise<ExecSession & Connection> {
     return this.session(FrameType.EXEC, encodeText(spec), options, EXEC_TIMEOUT)
   }
 

@@ -4,6 +4,8 @@ import type { VmClient } from './client.js'
 import type { TextEntry } from './protocol.js'
 
 const SIGKILL = 9
+/** Milliseconds that a guest gets to tell the end of a job that was ended from here. */
+const END_IS_TOLD = 3000
 
 /** EXEC of the guest's own hull-files (guest/PROTOCOL.md, "Files"). */
 export function filesEntries(operation: FileOperation): TextEntry[] {
@@ -20,11 +22,15 @@ export async function guestFiles(client: VmClient, operation: FileOperation, why
   const session = await client.exec(filesEntries(operation), { tty: false, stdin: true, detach: false })
   const { stdout, stderr } = splitFrames(session.duplex)
   const said = once(stderr, 'end') // after all of both streams
+  let closing: NodeJS.Timeout | undefined
   const kill = () => {
     session.signal(SIGKILL).catch(() => {})
     session.duplex.destroy()
+    // That leaves the session open until the guest tells its end. One that never does is not waited for: a start or a removal of the container waits for this job.
+    closing ??= setTimeout(() => session.close(), END_IS_TOLD)
   }
   const ended = session.exited.then(async (code) => {
+    clearTimeout(closing)
     await said
     return `exit code ${code}`
   })

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { Archive, archivePathOf, goFileMode } from '../../../src/engine/archive.js'
 import { changedConfig } from '../../../src/engine/commit.js'
 import type { Container } from '../../../src/engine/container.js'
@@ -205,5 +205,32 @@ describe('work on files before a start', () => {
     finish()
     await waiting
     await jobs.settled()
+  })
+
+  it('is ended when it takes too long, and does not hold the container for ever when it cannot be', async () => {
+    vi.useFakeTimers()
+    try {
+      const jobs = new FileJobs()
+      let cancelled = 0
+      jobs.add({ done: new Promise(() => {}), cancel: () => void cancelled++ } as unknown as FileJob)
+      let outcome = ''
+      jobs.settled().then(() => (outcome = 'settled'), (error: Error) => (outcome = error.message))
+      await vi.advanceTimersByTimeAsync(9999)
+      expect([cancelled, outcome]).toEqual([0, ''])
+      await vi.advanceTimersByTimeAsync(1)
+      expect([cancelled, outcome]).toEqual([1, ''])
+      await vi.advanceTimersByTimeAsync(10_000)
+      expect(outcome).toContain('does not end')
+      // One that ends when it is told to.
+      const others = new FileJobs()
+      let end!: () => void
+      others.add({ done: new Promise<void>((resolve) => (end = resolve)), cancel: () => end() } as unknown as FileJob)
+      const settled = others.settled()
+      await vi.advanceTimersByTimeAsync(10_000)
+      await settled
+      expect(others.idle).toBe(true)
+    } finally {
+      vi.useRealTimers()
+    }
   })
 })

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { StartFailure, VmClient } from '../../../src/sandbox/vm/client.js'
+import { guestFiles } from '../../../src/sandbox/vm/files.js'
 import { connectSocket, LinkClosed } from '../../../src/sandbox/vm/link.js'
 import { decodeText, encodeFrame, encodeText, FLAG_MORE, FrameParser, FrameType, textMap, WINDOW_SIZE, type Frame } from '../../../src/sandbox/vm/protocol.js'
 
@@ -280,5 +281,47 @@ describe('exec', () => {
       [FrameType.SIGNAL, { signal: '2' }],
     ])
     session.duplex.destroy()
+  })
+})
+
+describe('work on files', () => {
+  const open = () => guestFiles(client(), { op: 'changes' }, async () => undefined)
+  const signalled = () => peers[0]!.received.some((frame) => frame.type === FrameType.SIGNAL)
+
+  it('that is cancelled ends, though the guest never tells of it and goes on talking', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const wait = async (condition: () => boolean) => {
+      while (!condition()) await setImmediate()
+    }
+    try {
+      behave = (frame, peer) => {
+        if (frame.type === FrameType.EXEC) peer.send(FrameType.STARTED, text([['pid', '5']]))
+        if (frame.type === FrameType.EXEC || frame.type === FrameType.WINDOW) peer.send(FrameType.STDOUT, Buffer.alloc(1000))
+      }
+      const job = await open()
+      let outcome = ''
+      job.done.catch((error: Error) => (outcome = error.message))
+      job.cancel()
+      await wait(signalled)
+      vi.advanceTimersByTime(2999)
+      for (let n = 0; n < 100; n++) await setImmediate()
+      expect(outcome).toBe('')
+      vi.advanceTimersByTime(1)
+      await wait(() => outcome !== '')
+      expect(outcome).toContain('ended early (exit code 137)')
+      await wait(() => peers[0]!.socket.readableEnded || peers[0]!.socket.destroyed) // its supervisor forgets the session
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  it('that is cancelled ends as the guest says, when it does', async () => {
+    behave = (frame, peer) => {
+      if (frame.type === FrameType.EXEC) peer.send(FrameType.STARTED, text([['pid', '5']]))
+      if (frame.type === FrameType.SIGNAL) peer.send(FrameType.EXIT, text([['code', '9']]))
+    }
+    const job = await open()
+    job.cancel()
+    await expect(job.done).rejects.toThrow('ended early (exit code 9)')
   })
 })
