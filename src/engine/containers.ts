@@ -4,7 +4,9 @@ import { readFile, stat } from 'node:fs/promises'
 import { Duplex, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { conflict, messageOf, notImplemented } from '../base/errors.js'
+import { Slots } from '../base/flights.js'
 import { log } from '../base/log.js'
+import { within } from '../base/timers.js'
 import { expectAttach } from '../host/cgroup-attach.js'
 import type { Isolation, TopResult } from '../sandbox/types.js'
 import { Archive } from './archive.js'
@@ -52,6 +54,11 @@ export interface ContainersOptions {
   idMap?: IdMap
   makeContainer: (record: ContainerRecord) => Container
 }
+
+/** Milliseconds that a guest gets to say what its container wrote. */
+const SIZE_PATIENCE = 5000
+/** Containers that a list measures at a time. */
+const SIZES_AT_ONCE = 8
 
 /** CPU time of the whole host since boot in nanoseconds: the first line of /proc/stat without guest time, which user time holds already (proc(5)). */
 async function systemCpuTime(): Promise<number> {
@@ -182,10 +189,12 @@ export class Containers implements ContainerEngine {
       createdOf: (reference) => new Date(registry.get(reference).record.created),
       image: (reference) => images.get(reference).catch(() => undefined),
     })
-    for (const row of request.size ? kept : []) {
+    const slots = new Slots(SIZES_AT_ONCE)
+    const measure = async (row: ContainerSummary) => {
       const container = registry.find(row.id)
       if (container) Object.assign(row, await this.#sizes(container)) // else it is gone meanwhile
     }
+    if (request.size) await Promise.all(kept.map((row) => slots.run(() => measure(row))))
     return kept
   }
 
@@ -328,6 +337,10 @@ export class Containers implements ContainerEngine {
   /** What its writable layer takes on the host's disk. Of a VM's that is its image file: no guest is started to look into it. */
   async #writtenBytes(container: Container): Promise<number> {
     if (container.record.isolation === 'process') return this.#archive.size(container).catch(() => 0)
+    return this.#diskBytes(container)
+  }
+
+  async #diskBytes(container: Container): Promise<number> {
     const disk = await stat(`${this.parts.store.directory(container.id)}/disk.img`).catch(() => undefined)
     return (disk?.blocks ?? 0) * 512
   }
@@ -402,10 +415,21 @@ export class Containers implements ContainerEngine {
 
   /** What the container wrote, and that with its image; nothing when it cannot be told now (a paused virtual machine). */
   async #sizes(container: Container): Promise<{ sizeRw?: number; sizeRootFs?: number }> {
-    const sizeRw = await this.#archive.size(container).catch(() => undefined)
+    const sizeRw = await this.#sizeRw(container)
     if (sizeRw === undefined) return {}
     const image = await this.parts.images.get(container.record.imageId).catch(() => undefined)
     return { sizeRw, sizeRootFs: sizeRw + (image?.size ?? 0) }
+  }
+
+  /** A running guest is asked: it alone knows its files, and what is not on its disk yet. But everybody's list waits for it, so one that does not answer is asked no more, and the host's word given. */
+  async #sizeRw(container: Container): Promise<number | undefined> {
+    const late = new AbortController()
+    const size = this.#archive.size(container, late.signal).catch(() => undefined)
+    if (container.record.isolation === 'process') return size
+    const said = await within(size, SIZE_PATIENCE)
+    if (said !== 'timeout') return said
+    late.abort()
+    return this.#diskBytes(container)
   }
 }
 
