@@ -29,6 +29,8 @@ const outputToExitMs = 1000
 /** Docker's /exec: commands in running containers. Sessions live in memory, as Docker's do. */
 export class Execs implements ExecEngine {
   readonly #execs = new Map<string, Exec>()
+  /** Runs of containers at whose end their unstarted sessions go. */
+  readonly #runs = new WeakSet<AbortSignal>()
 
   constructor(
     readonly registry: ContainerRegistry,
@@ -41,6 +43,7 @@ export class Execs implements ExecEngine {
     const id = randomBytes(32).toString('hex')
     this.#execs.set(id, { id, container, request, started: false, session: undefined, running: false, exitCode: null, pid: 0 })
     container.execs.add(id)
+    this.#endWithRun(container)
     if (container.record.isolation === 'process') expectAttach()
     this.lifecycle.announce(container, `exec_create: ${request.cmd.join(' ')}`, { execID: id })
     return id
@@ -104,6 +107,20 @@ export class Execs implements ExecEngine {
     const exec = this.#get(id)
     if (!exec.session || !exec.running) throw conflict(`exec process ${id} is not running`)
     await exec.session.resize(rows, columns)
+  }
+
+  /** A session that nobody has started goes with the run that it was made in, as moby's does: it would stay, and the container with it, for as long as the daemon lives. */
+  #endWithRun(container: Container): void {
+    const run = container.runEnded
+    if (this.#runs.has(run)) return
+    this.#runs.add(run)
+    run.addEventListener('abort', () => {
+      for (const id of container.execs) {
+        if (this.#execs.get(id)?.started !== false) continue
+        this.#execs.delete(id)
+        container.execs.delete(id)
+      }
+    }, { once: true })
   }
 
   #ended(exec: Exec, code: number): void {
