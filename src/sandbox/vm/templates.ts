@@ -58,6 +58,16 @@ interface Loaded {
   disk?: DiskContent
 }
 
+/** A template in memory, or on its way there. */
+interface Held {
+  readonly loaded: Promise<Loaded>
+  /** Who waits for it or duplicates its descriptor: while there are any it is not closed. */
+  users: number
+  /** In no list any more: closed when its last user has done. */
+  dropped: boolean
+  closed: boolean
+}
+
 /** Of larger machines no template is made: they are rare, and each template lies in memory. */
 const MAX_RAM = 2 ** 31
 /** Templates in memory at once; a further one takes the place of the one that was used longest ago. */
@@ -96,7 +106,7 @@ export async function imageRoot(path: string): Promise<NonNullable<TemplateShape
  */
 export class Templates {
   /** Sealed memory by key, used longest ago first. */
-  private readonly open = new Map<string, Promise<Loaded>>()
+  private readonly open = new Map<string, Held>()
   private readonly building = new Map<string, NodeJS.Timeout | Promise<void>>()
   private readonly failed = new Map<string, number>()
   /** Starts without the image's own template by its key, the one of longest ago first. */
@@ -128,13 +138,20 @@ export class Templates {
   }
 
   private async takeKey(key: string, own: boolean): Promise<Template | undefined> {
+    let held: Held | undefined
     try {
-      const loaded = await this.loaded(key)
-      // Its own of both: reading the state moves its offset, and the store may let go of the memory at any time.
-      if (loaded) return { key, own, ...openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${loaded.memory}`), ...(loaded.disk ? { disk: loaded.disk } : {}) }
+      held = await this.hold(key)
+      const loaded = await held?.loaded
+      // Forgotten meanwhile: the files below its name are gone, or another template's.
+      if (!loaded || held?.dropped) return undefined
+      // Its own of both: reading the state moves its offset, and the store lets go of the memory when nobody holds it.
+      return { key, own, ...openBoth(join(this.directory, key, STATE_FILE), `/proc/self/fd/${loaded.memory}`), ...(loaded.disk ? { disk: loaded.disk } : {}) }
     } catch (error) {
+      if (held?.dropped) return undefined // somebody else has found it out
       log.warn('a memory template cannot be used and is made again', { key, error: messageOf(error) })
       await this.forget(key)
+    } finally {
+      if (held) await this.release(held)
     }
     return undefined
   }
@@ -159,13 +176,21 @@ export class Templates {
     while (this.building.size > 0) await Promise.all([...this.building.values()].map((one) => (one instanceof Promise ? one : new Promise((done) => setTimeout(done, 50)))))
   }
 
-  /** Ends what is being built and lets go of the memory. */
-  async close(): Promise<void> {
+  /** Ends what is being built, and what would be: whoever waits for {@link idle} has it soon. */
+  stop(): void {
     this.stopped.abort()
-    for (const one of this.building.values()) if (!(one instanceof Promise)) clearTimeout(one)
+    for (const [key, one] of this.building) {
+      if (one instanceof Promise) continue
+      clearTimeout(one)
+      this.building.delete(key)
+    }
+  }
+
+  /** {@link stop}, and lets go of the memory. */
+  async close(): Promise<void> {
+    this.stop()
     await this.queue.catch(() => {})
-    for (const loaded of this.open.values()) await letGo(loaded)
-    this.open.clear()
+    await Promise.all([...this.open].map(([key, held]) => this.drop(key, held)))
   }
 
   /** Removes templates of other programs than these or of images that are gone, and what a daemon left half made. For the start of the daemon. */
@@ -176,24 +201,34 @@ export class Templates {
     }
   }
 
-  private async loaded(key: string): Promise<Loaded | undefined> {
+  /** The template in memory, with the caller among its users: {@link release} must follow. Found and counted in one go, so that nobody drops it in between. */
+  private async hold(key: string): Promise<Held | undefined> {
     const known = this.open.get(key)
     if (known) {
       this.open.delete(key)
       this.open.set(key, known)
+      known.users++
       return known
     }
     if (this.building.has(key)) return undefined
     const directory = join(this.directory, key)
     const stamp = await readStamp(directory)
-    if (stamp === undefined) return undefined
+    if (stamp === undefined || this.stopped.signal.aborted) return undefined
     const again = this.open.get(key) // somebody else read it meanwhile
-    if (again) return again
-    const loaded = load(directory, key, stamp, this.disks)
-    this.open.set(key, loaded)
-    loaded.catch(() => this.open.delete(key))
-    await this.makeRoom()
-    return loaded
+    if (again) {
+      again.users++
+      return again
+    }
+    const held: Held = { loaded: load(directory, key, stamp, this.disks), users: 1, dropped: false, closed: false }
+    held.loaded.catch(() => {}) // its users see it
+    this.open.set(key, held)
+    return held
+  }
+
+  private async release(held: Held): Promise<void> {
+    held.users--
+    if (held.dropped) await letGo(held)
+    this.makeRoom()
   }
 
   /** Those of images that are gone, and those that were made or read into memory longest ago, make room on the disk. */
@@ -207,24 +242,29 @@ export class Templates {
     for (const { name } of ages.sort((a, b) => b.at - a.at).slice(MAX_KEPT)) await this.forget(name)
   }
 
-  /** Clones keep their mapping of a memory that is closed here. */
-  private async makeRoom(): Promise<void> {
-    for (const [key, loaded] of this.open) {
+  /** Clones keep their mapping of a memory that is closed here. Those that are being loaded stay, though they be too many: each has somebody who waits for it. */
+  private makeRoom(): void {
+    for (const [key, held] of this.open) {
       if (this.open.size <= MAX_OPEN) return
-      this.open.delete(key)
-      await letGo(loaded)
+      if (held.users === 0) void this.drop(key, held)
     }
   }
 
-  private async forget(key: string): Promise<void> {
-    const loaded = this.open.get(key)
+  /** Resolves when its memory is closed, or its users are to close it. */
+  private async drop(key: string, held: Held): Promise<void> {
+    held.dropped = true
     this.open.delete(key)
-    if (loaded) await letGo(loaded)
+    await letGo(held)
+  }
+
+  private async forget(key: string): Promise<void> {
+    const held = this.open.get(key)
+    if (held) await this.drop(key, held)
     await rm(join(this.directory, key), { recursive: true, force: true })
   }
 
   private want(key: string, shape: TemplateShape, jailRoot: string): void {
-    if (this.building.has(key) || Date.now() - (this.failed.get(key) ?? -Infinity) < RETRY_DELAY) return
+    if (this.stopped.signal.aborted || this.building.has(key) || Date.now() - (this.failed.get(key) ?? -Infinity) < RETRY_DELAY) return
     const timer = setTimeout(() => {
       this.queue = this.queue.then(() => this.build(key, shape, jailRoot))
       this.building.set(key, this.queue)
@@ -294,8 +334,13 @@ async function readStamp(directory: string): Promise<Stamp | undefined> {
 /** Its image is there no more. */
 const isStale = async ({ image }: Stamp): Promise<boolean> => image !== '' && !(await access(image).then(() => true, () => false))
 
-/** Its memory is closed when nobody waits for it any more. */
-const letGo = (loaded: Promise<Loaded>): Promise<void> => loaded.then(({ memory }) => closeSync(memory), () => {})
+/** Closes the memory of what is in no list any more, unless it has users: the last of them does it. */
+async function letGo(held: Held): Promise<void> {
+  const loaded = await held.loaded.catch(() => undefined)
+  if (!loaded || held.users > 0 || held.closed) return
+  held.closed = true
+  closeSync(loaded.memory)
+}
 
 async function load(directory: string, key: string, stamp: Stamp, disks: VmDisks): Promise<Loaded> {
   if (stamp.key !== key) throw new Error('its stamp is another template’s')
