@@ -371,6 +371,7 @@ export class VmDriver implements SandboxDriver {
 
   /** Halts what was booted for work on files, and what is being prepared: the daemon ends. */
   async endMaintenance(): Promise<void> {
+    this.templates.stop() // before the machine that is being made ahead ends: it may wait for a template
     await this.ahead.close()
     await Promise.all([this.maintenance.endAll(), this.templates.close()])
   }

@@ -94,6 +94,7 @@ export async function buildTemplate(directory: string, shape: TemplateShape, jai
   const kill = () => void child.kill('SIGKILL')
   const timer = setTimeout(kill, TIMEOUT)
   signal.addEventListener('abort', kill)
+  if (signal.aborted) kill() // while it was being prepared
   try {
     const qmp = new Qmp(child.stdio[FDS.qmp] as Duplex)
     await Promise.race([hello(child.stdio[FDS.agent] as Duplex), ended])

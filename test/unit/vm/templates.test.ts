@@ -115,3 +115,16 @@ it('a damaged one is removed once, whoever takes it', async () => {
   expect(await Promise.all([take(1), take(1)])).toEqual([undefined, undefined])
   expect(existsSync(path)).toBe(false)
 })
+
+it('who is told to stop has nothing to build, and nobody waits for it', async () => {
+  expect(await take(1)).toBeUndefined() // is built soon
+  let idle = false
+  const waits = templates.idle().then(() => (idle = true))
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(idle).toBe(false)
+  templates.stop()
+  await waits
+  expect(await take(1)).toBeUndefined()
+  await templates.idle()
+  expect(existsSync(join(directory, 'templates'))).toBe(false)
+})
