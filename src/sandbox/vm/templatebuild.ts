@@ -22,6 +22,8 @@ const STATE_SOCKET = 'state.sock'
 
 /** Bytes; it is some hundred thousand. */
 const MAX_STATE = 32 << 20
+/** Bytes of one thing that QEMU's monitor says; they are some hundred. */
+const MAX_LINE = 1 << 20
 /** Milliseconds for boot and saving; a loaded machine under TCG needs some seconds. */
 const TIMEOUT = 120_000
 /**
@@ -144,11 +146,15 @@ async function* bounded(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   }
 }
 
-/** A socket whose first caller's words go to a new file. `whole` resolves at their end. */
-async function received(socketPath: string, file: string): Promise<{ whole: Promise<void>; close: () => Promise<void> }> {
+/** A socket whose first caller's words go to a new file; later callers are sent away, for the socket's end would wait for theirs. `whole` resolves at the end of the words. */
+export async function received(socketPath: string, file: string): Promise<{ whole: Promise<void>; close: () => Promise<void> }> {
   const server = createServer()
   const whole = once(server, 'connection').then(([caller]: Socket[]) => pipeline(caller!, bounded, createWriteStream(file, { flags: 'wx', mode: 0o600 })))
   whole.catch(() => {})
+  let callers = 0
+  server.on('connection', (caller) => {
+    if (callers++ > 0) caller.destroy()
+  })
   server.listen(socketPath)
   await once(server, 'listening')
   return { whole, close: async () => {
@@ -179,39 +185,83 @@ async function save(qmp: Qmp): Promise<void> {
   await qmp.call('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] })
   await qmp.call('migrate', { uri: `unix:${JAIL_PATHS.directory}/${STATE_SOCKET}` })
   for (;;) {
-    const { status, 'error-desc': why } = (await qmp.call('query-migrate')) as { status?: string; 'error-desc'?: string }
+    const { status, 'error-desc': why } = ((await qmp.call('query-migrate')) ?? {}) as { status?: unknown; 'error-desc'?: unknown }
     if (status === 'completed') return
-    if (status === 'failed' || status === 'cancelled') throw new Error(`saving the template ${status}${why === undefined ? '' : `: ${cleanMessage(why)}`}`)
+    if (status === 'failed' || status === 'cancelled') throw new Error(`saving the template ${status}${typeof why === 'string' ? `: ${cleanMessage(why)}` : ''}`)
     await new Promise((done) => setTimeout(done, 20))
   }
 }
 
-/** One question at a time to QEMU's monitor (QEMU, docs/interop/qmp-spec): lines of JSON. */
-class Qmp {
+/**
+ * One question at a time to QEMU's monitor (QEMU, docs/interop/qmp-spec): lines of JSON. An image's file system is mounted in that machine, so QEMU may be anybody's: whatever it says that is no answer ends the conversation, and
+ * nothing it says ends more than that.
+ */
+export class Qmp {
   private text = ''
   private waiting: { resolve: (value: unknown) => void; reject: (error: Error) => void } | undefined
+  private broken: Error | undefined
 
   constructor(private readonly socket: Duplex) {
-    socket.on('error', (error) => this.waiting?.reject(error))
+    socket.on('error', (error) => this.end(error))
     socket.on('data', (chunk: Buffer) => {
-      this.text += chunk.toString('utf8')
-      for (let end = this.text.indexOf('\n'); end >= 0; end = this.text.indexOf('\n')) {
-        this.line(this.text.slice(0, end))
-        this.text = this.text.slice(end + 1)
+      if (this.broken) return
+      try {
+        this.take(chunk)
+      } catch (error) {
+        this.end(error instanceof Error ? error : new Error(String(error)))
       }
     })
   }
 
+  private take(chunk: Buffer): void {
+    const text = chunk.toString('latin1') // a byte a character: where it is cut does not matter
+    let begin = 0
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', begin)) {
+      this.keep(text.slice(begin, end))
+      const line = this.text
+      this.text = ''
+      this.line(Buffer.from(line, 'latin1').toString('utf8'))
+      begin = end + 1
+    }
+    this.keep(text.slice(begin))
+  }
+
+  private keep(text: string): void {
+    this.text += text
+    if (this.text.length > MAX_LINE) throw new Error(`QEMU said more than ${MAX_LINE} bytes in a line`)
+  }
+
+  /** Keeps nothing: what waits, and whoever asks later, has the reason. */
+  private end(error: Error): void {
+    this.broken ??= error
+    this.text = ''
+    this.socket.destroy()
+    this.waiting?.reject(this.broken)
+  }
+
   private line(line: string): void {
-    const answer = JSON.parse(line) as { return?: unknown; error?: { desc?: string } }
-    if (answer.error !== undefined) this.waiting?.reject(new Error(cleanMessage(answer.error.desc ?? 'QEMU refused')))
+    let answer: unknown
+    try {
+      answer = JSON.parse(line)
+    } catch {
+      throw new Error('QEMU said what is no JSON')
+    }
+    if (typeof answer !== 'object' || answer === null) throw new Error('QEMU said what is no answer')
+    const { error } = answer as { error?: unknown }
+    if (error !== undefined) this.waiting?.reject(new Error(refusal(error)))
     else if ('return' in answer) this.waiting?.resolve(answer.return)
   }
 
   call(execute: string, args?: object): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      if (this.broken) return reject(this.broken)
       this.waiting = { resolve, reject }
       this.socket.write(`${JSON.stringify({ execute, ...(args === undefined ? {} : { arguments: args }) })}\n`)
     })
   }
+}
+
+function refusal(error: unknown): string {
+  const desc = typeof error === 'object' && error !== null && 'desc' in error ? error.desc : undefined
+  return (typeof desc === 'string' && cleanMessage(desc)) || 'QEMU refused'
 }
