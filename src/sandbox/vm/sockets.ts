@@ -12,7 +12,7 @@ export interface SharedSocket {
   path: string
 }
 
-/** Connections of one VM at a time, so that a guest cannot use up the supervisor's streams: exec needs them too. */
+/** Connections of one VM at a time that are joined to anything, so that a guest cannot use up the supervisor's streams: exec needs them too. */
 const MOST = 48
 /** Milliseconds before another try when the guest refused. */
 const PAUSE = 1000
@@ -23,7 +23,7 @@ const PAUSE = 1000
 export class SocketProxy {
   private stopped = false
   private open = 0
-  private wake: (() => void) | undefined
+  private readonly waiting = new Set<() => void>()
   private readonly connections = new Set<Connection>()
 
   constructor(
@@ -42,18 +42,36 @@ export class SocketProxy {
   stop(): void {
     this.stopped = true
     for (const connection of this.connections) connection.close()
-    this.wake?.()
+    this.wake()
+  }
+
+  private wake(): void {
+    const woken = [...this.waiting]
+    this.waiting.clear()
+    for (const resolve of woken) resolve()
+  }
+
+  private get full(): boolean {
+    return this.open >= MOST && !this.stopped
+  }
+
+  /** Resolves when a connection has ended: there may be room, for the first that looks. */
+  private change(): Promise<void> {
+    return new Promise((resolve) => this.waiting.add(resolve))
   }
 
   private async serve(socket: SharedSocket): Promise<void> {
     while (!this.stopped) {
-      while (this.open >= MOST && !this.stopped) await new Promise<void>((resolve) => (this.wake = resolve))
+      while (this.full) await this.change()
       try {
         const connection = await this.client.accept(socket.index)
+        // The last place may have become another socket's meanwhile. Not taken before: who waits for nobody would keep it from those that are in use.
+        while (this.full) await this.change()
+        if (this.stopped) return connection.close()
         this.open++
         void this.join(connection, socket.path).finally(() => {
           this.open--
-          this.wake?.()
+          this.wake()
         })
       } catch (error) {
         if (error instanceof LinkClosed || this.stopped) return

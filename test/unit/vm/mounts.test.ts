@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Duplex } from 'node:stream'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { fileServerConfig, fileServerSeccomp } from '../../../src/sandbox/vm/fileserver-jail.js'
 import { fileServerArguments, type FileServerParts } from '../../../src/sandbox/vm/fileserver-parts.js'
 import { configEntries } from '../../../src/sandbox/vm/guestspec.js'
@@ -133,6 +133,59 @@ describe('sockets of the host in a VM', () => {
       server.close()
       await rm(directory, { recursive: true })
     }
+  })
+
+  it('have 48 connections at a time, and each of them goes on when there is room again', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'hull-sock-'))
+    const path = join(directory, 's')
+    let joined = 0
+    const server = createServer((socket) => {
+      joined++
+      socket.resume()
+    })
+    await new Promise<void>((resolve) => server.listen(path, resolve))
+    const accepts: { index: number; resolve: (connection: Connection) => void; reject: (error: Error) => void }[] = []
+    const proxy = new SocketProxy({ accept: (index) => new Promise((resolve, reject) => accepts.push({ index, resolve, reject })) }, [0, 1, 2].map((index) => ({ index, path })))
+    const connections: ReturnType<typeof connection>[] = []
+    const come = async (index: number) => {
+      await vi.waitUntil(() => accepts.some((one) => one.index === index))
+      connections.push(connection())
+      accepts.splice(accepts.findIndex((one) => one.index === index), 1)[0]!.resolve(connections.at(-1)!.side)
+    }
+    const end = () => connections.shift()!.end()
+    const settled = () => new Promise((resolve) => setTimeout(resolve, 50))
+    try {
+      proxy.start()
+      for (let n = 0; n < 47; n++) await come(0)
+      for (const index of [0, 1, 2]) await come(index) // one place for three, who wait for a connection already
+      await vi.waitUntil(() => joined === 48)
+      await settled()
+      expect([joined, accepts]).toEqual([48, []])
+      end()
+      await vi.waitUntil(() => joined === 49)
+      await settled()
+      expect(joined).toBe(49)
+      for (let n = 0; n < 2; n++) end()
+      await vi.waitUntil(() => joined === 50 && accepts.length === 3) // each is served again
+      expect(accepts.map(({ index }) => index).sort()).toEqual([0, 1, 2])
+    } finally {
+      proxy.stop()
+      for (const { reject } of accepts) reject(new LinkClosed('the machine has ended'))
+      for (const one of connections) one.end()
+      server.close()
+      await rm(directory, { recursive: true })
+    }
+  })
+
+  it('whose last connection comes when the machine is not ours any more end it', async () => {
+    const one = connection()
+    let come!: (connection: Connection) => void
+    const proxy = new SocketProxy({ accept: () => new Promise((resolve) => (come = resolve)) }, [{ index: 0, path: '/nonexistent/socket' }])
+    proxy.start()
+    await vi.waitUntil(() => come !== undefined)
+    proxy.stop()
+    come(one.side)
+    await one.closed
   })
 
   it('that nobody listens on, and things that are no sockets, end the connection', async () => {
