@@ -162,14 +162,14 @@ export function holdFrames(): Buffer {
 const NOBODYS: GuestInterface = { name: 'eth0', mac: PLACEHOLDER_MAC, address: '192.0.2.2', prefixLength: 24, mtu: 1500 }
 
 /**
- * rehearse.frames: CONFIG and RUN of a container of this shape that is nobody's. No name, address, variable, file or command of the user's is in it: what is kept is what decides which
- * ways a start takes through kernel and agent.
+ * rehearse.frames: CONFIG and RUN of a container of this shape that is nobody's. No name, address, variable, file, mount or command of the user's is in it: what is kept is what decides which
+ * ways a start takes through kernel and agent. Nor is there a tmpfs: the directory that it is mounted on would stay in the machine's disk, and the next container of the shape need not have it.
  */
 export function rehearseFrames(spec: WorkloadSpec, guest: GuestParts, capabilities: readonly string[]): Buffer {
   const nobody: WorkloadSpec = {
     ...spec, hostname: 'hull', domainname: '', sysctls: {}, init: false, ephemeral: false, openStdin: false,
     files: { hosts: '127.0.0.1\tlocalhost\n', hostname: 'hull\n', resolvConf: 'nameserver 192.0.2.1\n' },
-    mounts: spec.mounts.filter((mount) => mount.type === 'tmpfs'),
+    mounts: [],
     network: spec.network.mode === 'bridge' ? { ...NOBODYS, mode: 'bridge', gateway: '192.0.2.1', interfaces: [NOBODYS], route: { interfaceName: 'eth0', gateway: '192.0.2.1', gateway6: '' } } : { mode: 'none' },
     process: { args: ['hull-agent', '--rehearsal'], env: [], cwd: '/', user: '', groupAdd: [], tty: false, privileged: false },
   }

@@ -127,6 +127,17 @@ it('a workload finds what it finds in a machine that was not made ahead: nothing
   expect(clone.out).toContain('/t')
 })
 
+it('a mount point of the container that a machine is modelled on is not in the next one’s root', async () => {
+  const tmpfs = { mounts: [{ type: 'tmpfs' as const, target: '/only/mine', source: '', readOnly: false, options: [] }] }
+  const { start } = await said(['ls', '-d', '/only/mine'], tmpfs) // the last that was started: the one that is made now is made like it
+  expect(start).toBe('pool')
+  await end()
+  await driver.poolFull()
+  const next = await said(['ls', '/'])
+  expect(next.start).toBe('pool')
+  expect(next.out).not.toContain('only')
+})
+
 it('its account begins with its workload', async () => {
   const { sandbox, spec } = await create(['sleep', '1000'], {})
   expect(startOf(spec)).toBe('pool')

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { aheadOf, poolKey } from '../../../src/sandbox/vm/ahead.js'
 import { WarmPool, type Member } from '../../../src/sandbox/vm/pool.js'
+import { rehearseFrames } from '../../../src/sandbox/vm/guestspec.js'
 import type { WorkloadSpec } from '../../../src/sandbox/types.js'
 
 // The policy alone, on a clock of the test's: the machines are real in test/integration/vm/pool.test.ts.
@@ -291,5 +292,18 @@ describe('shapes', () => {
     expect(one.id).toMatch(/^[0-9a-f]{64}$/)
     expect(one.id).not.toBe(id)
     expect(one).toMatchObject({ stateDir: `/d/${one.id}`, runDir: `/r/${one.id}`, logPath: `/d/${one.id}/log`, name: '' })
+  })
+
+  it('rehearses with nothing of the container that it is modelled on', () => {
+    const mine = {
+      ...spec, hostname: 'MINE', domainname: 'MINE', readOnlyRootfs: false, shmSize: 0, init: true, privileged: false, ephemeral: true, noNewPrivileges: false, sysctls: { MINE: '1' }, openStdin: true,
+      mounts: [{ type: 'tmpfs', source: '', target: '/MINE', readOnly: false, options: [] }], files: { hosts: 'MINE', hostname: 'MINE', resolvConf: 'MINE' }, maskedPaths: ['/proc/kcore'], readonlyPaths: ['/proc/sys'],
+      process: { args: ['MINE'], env: ['MINE=1'], cwd: '/MINE', user: 'MINE', groupAdd: ['MINE'], tty: true, privileged: false },
+      network: { mode: 'bridge', mac: 'MINE', address: 'MINE', prefixLength: 16, gateway: 'MINE', mtu: 1 }, resources: { memorySwap: 0, memoryReservation: 0, pidsLimit: 0, ulimits: [], oomScoreAdj: 0 },
+    } as unknown as WorkloadSpec
+    const text = rehearseFrames(mine, { memory: 0, imageSlot: 0 }, []).toString('latin1')
+    expect(text).not.toContain('MINE')
+    expect(text).not.toContain('tmpfs')
+    expect(text).toContain('192.0.2.2')
   })
 })
