@@ -9,7 +9,7 @@ import type { Supervised } from '../../oci/supervised.js'
 import type { WorkloadSpec } from '../types.js'
 import { aheadOf, memoryIsShort, poolKey } from './ahead.js'
 import { VmClient } from './client.js'
-import { blamesTemplate } from './errors.js'
+import { blamesTemplate, leftFailure } from './errors.js'
 import { LinkClosed } from './link.js'
 import { WarmPool, type Member } from './pool.js'
 import type { VmRecord } from './record.js'
@@ -179,7 +179,7 @@ async function rehearsed(spec: WorkloadSpec, { record, supervised }: Machine): P
       throw error
     })
     if (status.get('state') === 'waiting') return
-    if (!(await supervised.isRunning())) throw new Error((await readVmStatus(spec.runDir))?.message || 'it ended')
+    if (!(await supervised.isRunning())) throw leftFailure(await readVmStatus(spec.runDir))
     if (performance.now() > deadline) throw new Error('it did not rehearse in time')
     await new Promise((resolve) => setTimeout(resolve, REHEARSAL_PAUSE))
   }

@@ -1,5 +1,7 @@
 import { HullError } from '../../base/errors.js'
+import { StartFailure } from './client.js'
 import type { Failure } from './protocol.js'
+import type { VmStatus } from './vmdir.js'
 
 /** Docker's own sentence for a user that the image does not have comes without the runtime's wrapping (moby daemon/oci_linux.go). */
 const unwrapped = /^unable to find (user|group) /
@@ -21,12 +23,18 @@ export function startError(failure: Failure): HullError {
 }
 
 /**
- * A clone that came to its end like this, before its workload started, may have a template that is no good. Words of hull-vmm's (guest/vmm_qmp.c, vmm_main.c): what the guest says of its own comes later. Who was
- * killed (the host ran out of memory, somebody's kill -9) says nothing of the template: without it all machines of that shape boot for five minutes.
+ * hull-vmm's own sentences (guest/vmm_qmp.c, vmm_main.c), from their beginning: what a guest says of a container has words of its user's in it, but none begins with them. Who was killed (the host ran out of
+ * memory, somebody's kill -9) says nothing of the template: without it all machines of that shape boot for five minutes.
  */
+const blaming = /^(QEMU cannot load the template(: |$)|the virtual machine ended before the workload started: (?!QEMU was killed by signal 9\b)|the guest did not answer in time$)/
+
+/** A clone that came to its end like this, before its workload started, may have a template that is no good. 126 and 127 are the workload's: its program, or what it is to find. */
 export function blamesTemplate(error: unknown): boolean {
-  return error instanceof Error && /cannot load the template|before the workload started|did not answer in time/.test(error.message) && !/QEMU was killed by signal 9\b/.test(error.message)
+  return error instanceof StartFailure && error.failure.code === 125 && blaming.test(error.failure.message)
 }
+
+/** What the status file of a machine that ended before it said anything tells, as the machine would have said it. */
+export const leftFailure = (status: VmStatus | undefined): StartFailure => new StartFailure({ code: status?.code ?? 125, message: status?.message || 'it ended' })
 
 /** An exec session that did not start, as dockerd says it. */
 export function execError(failure: Failure): HullError {

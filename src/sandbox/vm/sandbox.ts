@@ -6,7 +6,7 @@ import type { Supervised } from '../../oci/supervised.js'
 import type { ExecSession, ExitStatus, Facts, NetworkChange, ProcessSpec, Resources, Sandbox, SandboxStats, StdioStream, TopResult, WorkloadSpec } from '../types.js'
 import { StartFailure, VmClient } from './client.js'
 import type { FileJob, FileOperation } from '../files.js'
-import { blamesTemplate, execError, startError } from './errors.js'
+import { blamesTemplate, execError, leftFailure, startError } from './errors.js'
 import type { FileServer } from './fileserver.js'
 import { explainVm } from './explain.js'
 import { guestFiles } from './files.js'
@@ -17,7 +17,7 @@ import type { VmRecord } from './record.js'
 import { SocketProxy } from './sockets.js'
 import { readStats } from './stats.js'
 import { updateVm } from './update.js'
-import { readQemuLog, readVmStatus, vmDirectory } from './vmdir.js'
+import { readQemuLog, readVmStatus, vmDirectory, type VmStatus } from './vmdir.js'
 
 /** Milliseconds that the guest gets, after SIGKILL, to flush the container's disk before the VM itself is killed. */
 const KILL_GRACE = 3000
@@ -89,18 +89,17 @@ export class VmSandbox implements Sandbox {
       await (this.prepareClaim ? this.client.claim() : this.waitForStart())
       this.serveSockets()
     } catch (error) {
-      const failure = await this.startFailure(error)
-      if (this.onBadTemplate && blamesTemplate(failure)) await this.onBadTemplate()
-      throw failure
+      // The VM ended before it said anything: what it left tells why.
+      const status = error instanceof LinkClosed ? (await this.exited, await readVmStatus(this.spec.runDir)) : undefined
+      if (this.onBadTemplate && blamesTemplate(status ? leftFailure(status) : error)) await this.onBadTemplate()
+      throw await this.startFailure(error, status)
     }
   }
 
-  private async startFailure(error: unknown): Promise<unknown> {
+  private async startFailure(error: unknown, status: VmStatus | undefined): Promise<unknown> {
     if (error instanceof StartFailure) return startError(error.failure)
     if (!(error instanceof LinkClosed)) return error
-    // The VM ended before it said anything: what it left tells why.
     const exit = await this.exited
-    const status = await readVmStatus(this.spec.runDir)
     const words = status?.message || (await readQemuLog(this.spec.runDir))
     if (status?.code === 126 || status?.code === 127) return startError({ code: status.code, message: status.message })
     const oom = exit.oomKilled ? ' (the host ended it: out of memory)' : ''
