@@ -62,7 +62,7 @@ export class VmClient {
 
   /** Sets the size of the workload's own terminal. */
   async resize(rows: number, columns: number): Promise<boolean> {
-    return this.acknowledged(FrameType.RESIZE_MAIN, [['rows', String(rows)], ['columns', String(columns)]])
+    return this.acknowledged(FrameType.RESIZE_MAIN, sizeEntries(rows, columns))
   }
 
   /** Asks the guest (`top`, `stats`) or the supervisor (`status`). */
@@ -145,7 +145,7 @@ export class VmClient {
                 duplex: stream,
                 exited,
                 close: () => link.close(),
-                resize: async (rows, columns) => link.send(FrameType.RESIZE, encodeText([['rows', String(rows)], ['columns', String(columns)]])),
+                resize: async (rows, columns) => link.send(FrameType.RESIZE, encodeText(sizeEntries(rows, columns))),
                 signal: async (signal) => link.send(FrameType.SIGNAL, encodeText([['signal', String(signal)]])),
               })
               break
@@ -225,3 +225,6 @@ export class VmClient {
 function startedPid(frame: Frame): number {
   return textNumber(textMap(decodeText(frame.payload)), 'pid', 1, 2 ** 31) ?? 0
 }
+
+/** Of a terminal's size the lower 16 bits count, as in Docker. */
+const sizeEntries = (rows: number, columns: number): TextEntry[] => [['rows', String(rows & 0xffff)], ['columns', String(columns & 0xffff)]]
