@@ -177,6 +177,6 @@ export function parseFlags(argv: string[]): DaemonFlags {
     cleanup: values.cleanup ?? false,
     vmPool: Number(values['vm-pool'] ?? 1),
     vmDiskBytes: storageOptions(values['storage-opt'] ?? []),
-    cgroupParent: values['cgroup-parent'] ?? (suffix ? `/hull-${suffix}` : '/hull'),
+    cgroupParent: values['cgroup-parent']?.replace(/^(?!\/)/, '/') ?? (suffix ? `/hull-${suffix}` : '/hull'),
   }
 }

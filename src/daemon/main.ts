@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { closeApiServer, createApiServer } from '../api/server.js'
 import { messageOf } from '../base/errors.js'
 import { log, setLogLevel } from '../base/log.js'
-import { removeCgroup } from '../oci/cgroups.js'
+import { removeContainersIn } from '../oci/cgroups.js'
 import { NetworkDirectory } from '../engine/network-directory.js'
 import { networkIds } from '../engine/views.js'
 import { native } from '../host/native.js'
@@ -34,7 +34,7 @@ async function cleanUp(flags: DaemonFlags): Promise<void> {
   const networks = await new NetworkDirectory(join(flags.dataRoot, 'networks'), networkIds(flags.dataRoot)).load()
   await networkOf(flags).stop(true, networks)
   await releaseAllUserns(flags.execRoot)
-  await removeCgroup(flags.cgroupParent)
+  await removeContainersIn(flags.cgroupParent)
 }
 
 async function serve(flags: DaemonFlags): Promise<void> {
@@ -94,6 +94,8 @@ export async function runDaemon(argv: string[]): Promise<never> {
   // One bug in the handling of one request must not take down what watches over everything else; it is said loudly.
   process.on('unhandledRejection', (reason) => log.error('unhandled rejection', { error: messageOf(reason), stack: reason instanceof Error ? reason.stack : undefined }))
   process.on('SIGPIPE', () => {})
+  // dockerd reads its configuration again; ours is the command line. Without a handler it would be the end.
+  process.on('SIGHUP', () => log.info('SIGHUP: there is no configuration file to be read again'))
   process.umask(0o022)
   process.chdir('/')
   try {

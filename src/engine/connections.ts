@@ -192,10 +192,11 @@ export class Connections {
     return { shared: { hosts: hosts!, hostname: hostname!.trim(), resolvConf: resolv! } }
   }
 
-  /** The gateway that answers for names: that of the first user-defined network; '' when there is none. */
+  /** The gateway that answers for names: that of the first user-defined network, of those with a way out if there is one (an internal network's server asks nobody outside for it); '' when there is none. */
   #nameServer(record: ContainerRecord): string {
     const { network, directory } = this.parts
-    const first = record.networks.find((attachment) => attachment.endpoint && directory.get(attachment.networkId)?.record)
+    const named = record.networks.filter((attachment) => attachment.endpoint && directory.get(attachment.networkId)?.record)
+    const first = named.find(({ networkId }) => network.networkSpec(networkId)?.internal === false) ?? named[0]
     return first ? (network.networkSpec(first.networkId)?.gateway ?? '') : ''
   }
 

@@ -73,7 +73,11 @@ export class BridgeNetwork implements NetworkManager {
     forwarder: new Forwarder(),
     hostResolvers: new HostResolvers(),
     networkName: (id: string) => this.#segments.get(id)?.spec.name,
-    mayForward: (containerId: string) => this.#table.endpointsOf(containerId).some((endpoint) => this.#segments.get(networkIdOf(endpoint))?.spec.internal === false),
+    mayForward: (containerId: string, networkId: string) => {
+      if (this.#segments.get(networkId)?.spec.internal === false) return true
+      const outward = this.#table.endpointsOf(containerId).flatMap((endpoint) => this.#segments.get(networkIdOf(endpoint)) ?? []).filter((segment) => !segment.spec.internal)
+      return outward.length > 0 && !outward.some((segment) => segment.hasNames)
+    },
   }
   #subnet: Cidr | undefined
   /** Networks are made and removed one after the other. */

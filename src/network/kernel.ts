@@ -89,6 +89,7 @@ export async function ensureSysctls(bridges: readonly string[], ipv6: boolean): 
     if ((await readIfExists(file).catch(() => undefined))?.trim() === '1') continue
     try {
       await writeFile(file, '1')
+      if (name.endsWith('forward') || name.endsWith('forwarding')) log.warn('network: forwarding was off on this host and is on now: it routes between all its links, unless a firewall says otherwise', { name })
     } catch (error) {
       warnings.push(`${effect} (cannot set ${name}: ${messageOf(error)})`)
     }

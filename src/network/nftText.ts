@@ -81,6 +81,8 @@ export interface SegmentRules {
   subnet6: string
   gateway: string
   internal: boolean
+  /** Containers on it may talk to one another: false is enable_icc=false. */
+  icc: boolean
   masquerade: boolean
   /** Where the network's name server listens on the gateway's address; absent: it has none. */
   namePorts?: { udp: number; tcp: number }
@@ -89,14 +91,14 @@ export interface SegmentRules {
 const quoted = (words: readonly string[]) => words.map((word) => `"${word}"`)
 const elementsLine = (items: readonly string[]) => (items.length > 0 ? `\n    elements = { ${items.join(', ')} }` : '')
 
-/** Sets that both families' rules use. `within`: from a bridge to itself. */
+/** Sets that both families' rules use. `within`: from a bridge to itself, also by our routing: its ports being isolated from one another is not all that icc=false needs. */
 function commonSets(segments: readonly SegmentRules[]): string {
   const bridges = segments.map((segment) => segment.bridge)
   return `  set bridges {
     type ifname${elementsLine(quoted(bridges))}
   }
   set within {
-    type ifname . ifname${elementsLine(bridges.map((bridge) => `"${bridge}" . "${bridge}"`))}
+    type ifname . ifname${elementsLine(segments.filter(({ icc }) => icc).map(({ bridge }) => `"${bridge}" . "${bridge}"`))}
   }
   set internal {
     type ifname${elementsLine(quoted(segments.filter((segment) => segment.internal).map((segment) => segment.bridge)))}
@@ -158,10 +160,13 @@ ${commonSets(segments)}  map ports {
     iifname @bridges ip daddr 127.0.0.0/8 drop
     # A tap that is no bridge's port belongs to a VM with several networks: what comes in by none of them is from an address it was not given.
     iifname "${owner.tapPrefix}*" drop
-  }
+    # Nobody speaks to this host with an address of another network: its name server goes by who asks.
+${segments.map(({ bridge, subnet }) => `    iifname @bridges iifname != "${bridge}" ip saddr ${subnet} fib daddr type local drop\n`).join('')}  }
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
     iifname @bridges dnat ip to ip daddr . meta l4proto . th dport map @nameServers
+    # What is published on 127.0.0.1 is for this host: a neighbour who sends to it gets no further than without us (moby 49325).
+    iifname != "lo" ip daddr 127.0.0.0/8 return
     fib daddr type local jump published
   }
   chain output {

@@ -117,8 +117,8 @@ export class RuleKeeper {
   #segmentRules(): SegmentRules[] {
     return this.state.segments().map((segment) => {
       const namePorts = this.state.namePorts(segment.id)
-      const { bridge, subnet6, internal: inside, masquerade } = segment.spec
-      return { bridge, subnet: segment.subnetText, subnet6, gateway: segment.gatewayText, internal: inside, masquerade, ...(namePorts ? { namePorts } : {}) }
+      const { bridge, subnet6, internal: inside, icc, masquerade } = segment.spec
+      return { bridge, subnet: segment.subnetText, subnet6, gateway: segment.gatewayText, internal: inside, icc, masquerade, ...(namePorts ? { namePorts } : {}) }
     })
   }
 

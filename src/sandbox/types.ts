@@ -216,6 +216,7 @@ export interface SandboxStats {
   cpuTotal: number
   cpuUser: number
   cpuKernel: number
+  /** Of the host: who shows a percentage multiplies the share of its time by it. */
   onlineCpus: number
   pids: number
   pidsLimit: number

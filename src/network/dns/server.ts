@@ -26,8 +26,11 @@ export interface NameServerParts {
   forwarder: Forwarder
   hostResolvers: HostResolvers
   networkName: (id: string) => string | undefined
-  /** Whether any network of a container lets it out: one that is inside only asks nobody outside, by no detour (CVE-2024-29018). */
-  mayForward: (containerId: string) => boolean
+  /**
+   * Whether a container may ask outside by the server of this network: one that is inside only asks nobody outside, by no detour (CVE-2024-29018). Nor by the server of an internal network when it has another: on that network it could be
+   * a neighbour, with its address.
+   */
+  mayForward: (containerId: string, networkId: string) => boolean
 }
 
 /**
@@ -122,14 +125,18 @@ export class NameServer {
       busy = true
       socket.pause()
       void this.#answer(packet, from, 'tcp').then((answer) => {
-        busy = false
         if (!answer) {
           socket.destroy()
           return
         }
-        socket.write(framed(answer))
-        socket.resume()
-        next()
+        const go = () => {
+          busy = false
+          socket.resume()
+          next()
+        }
+        // Who does not read its answers is not asked for more questions: it would fill our memory.
+        if (socket.write(framed(answer))) go()
+        else socket.once('drain', go)
       })
     }
     socket.on('data', (chunk: Buffer) => {
@@ -164,7 +171,7 @@ export class NameServer {
 
   async #forward(packet: Buffer, query: ReturnType<typeof parseQuery>, endpoint: Endpoint, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
     const { forwarder, hostResolvers, mayForward } = this.parts
-    if (!mayForward(endpoint.containerId)) return undefined
+    if (!mayForward(endpoint.containerId, this.networkId)) return undefined
     const servers = endpoint.dns && endpoint.dns.length > 0 ? endpoint.dns : await hostResolvers.get()
     // Our own address among them would be a circle.
     const answer = await forwarder.ask(packet, query, servers.filter((server) => server !== this.gateway), transport, endpoint.containerId)

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import type { Cgroup } from '../../host/cgroup.js'
 import { blockStats, cpuStats, memoryStats, pidsStats } from '../../host/cgroup-stats.js'
 import type { SandboxStats } from '../types.js'
@@ -28,7 +29,8 @@ export async function readStats(cgroup: Cgroup, record: Pick<VmRecord, 'vcpus' |
     cpuTotal: number('cpu_total_ns') ?? cpu?.total ?? 0,
     cpuUser: number('cpu_user_ns') ?? cpu?.user ?? 0,
     cpuKernel: number('cpu_system_ns') ?? cpu?.kernel ?? 0,
-    onlineCpus: record.vcpus,
+    // The host's: clients multiply by it a share of the whole host's processor time.
+    onlineCpus: availableParallelism(),
     pids: number('pids') ?? pids?.current ?? 0,
     pidsLimit: number('pids_limit') ?? 0,
     ...(number('rx_bytes') === undefined

@@ -161,6 +161,24 @@ describe('the outside', () => {
     expect(await callFrom(a.netnsPath, 'tcp', '127.0.0.1', number)).toBe('secret')
     server.close()
   })
+
+  test('a neighbour on the wire does not reach what is published on the host\'s 127.0.0.1', async () => {
+    const network = await scope.network(bridge, bip)
+    await network.start([])
+    const a = await up(network, 'a', [port(80, 'tcp', '127.0.0.1', 0)])
+    const number = a.endpoint.ports[0]!.hostPort
+    await scope.serve(a.netnsPath, 'tcp', 80, 'a')
+    const outside = await scope.outside('hulltn-o', '198.51.100')
+    expect(await call('tcp', '127.0.0.1', number)).toMatch(/^a /)
+    const script = 'echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via 198.51.100.1 src 198.51.100.2'
+    await inNetns(outside.netnsPath, ['sh', '-c', script])
+    expect(await callFrom(outside.netnsPath, 'tcp', '127.0.0.1', number)).toBe('')
+    // It is our rule that stands in the way: without it the address is translated before the kernel looks whether it may come from there.
+    const { stdout } = await runOk('nft', ['-a', 'list', 'chain', 'ip', namesOf(bridge).table, 'prerouting'])
+    const handle = /127\.0\.0\.0\/8 return # handle (\d+)/.exec(stdout)![1]!
+    await runOk('nft', ['delete', 'rule', 'ip', namesOf(bridge).table, 'prerouting', 'handle', handle])
+    expect(await callFrom(outside.netnsPath, 'tcp', '127.0.0.1', number)).toMatch(/^a /)
+  })
 })
 
 describe('published ports on the host', () => {

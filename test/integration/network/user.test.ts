@@ -69,6 +69,31 @@ describe('user-defined networks', () => {
     await scope.serve(two.netnsPath, 'tcp', 80, 'two')
     expect(await callFrom(one.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('')
     expect(await dig(one.netnsPath, '10.214.6.1', 'one')).toContain('10.214.6.2')
+    // Nor by way of the gateway, which routes.
+    await inNetns(one.netnsPath, ['ip', 'route', 'add', two.endpoint.address, 'via', '10.214.6.1'])
+    await inNetns(two.netnsPath, ['ip', 'route', 'add', one.endpoint.address, 'via', '10.214.6.1'])
+    expect(await callFrom(one.netnsPath, 'tcp', two.endpoint.address, 80)).toBe('')
+  })
+
+  test('who speaks with an address of another network is not heard by its name server', async () => {
+    const network = await scope.network(bridge, bip)
+    await network.start([])
+    await make(network, 'a', '10.214.6.0/24', { internal: true })
+    await make(network, 'b', '10.214.7.0/24')
+    const [inside, friend] = [await up(network, 'one', idOf('a')), await up(network, 'two', idOf('b'), ['friend'])]
+    expect(await dig(friend.netnsPath, '10.214.7.1', 'friend')).toContain(friend.endpoint.address)
+    const heard = async () => (await runOk('nft', ['-a', 'list', 'chain', 'ip', `hull-${bridge}`, 'raw'])).stdout
+    expect(await heard()).toContain('ip saddr 10.214.7.0/24 fib daddr type local drop')
+    const server = createSocket('udp4')
+    const packets: string[] = []
+    server.on('message', (packet) => packets.push(packet.toString()))
+    await new Promise<void>((resolve) => server.bind(0, '10.214.7.1', resolve))
+    // As root in a container can: an address that is another's, towards its gateway.
+    await inNetns(inside.netnsPath, ['sh', '-c', `ip addr add ${friend.endpoint.address}/32 dev eth0; ip route add 10.214.7.1 via 10.214.6.1 src ${friend.endpoint.address}`])
+    await callFrom(inside.netnsPath, 'udp', '10.214.7.1', server.address().port, 'forged')
+    await callFrom(friend.netnsPath, 'udp', '10.214.7.1', server.address().port, 'true')
+    expect(packets.map((packet) => packet.trim())).toEqual(['true'])
+    server.close()
   })
 
   test('a bridge name that is somebody else’s link is refused and left alone', async () => {

@@ -5,7 +5,7 @@ import { addCommands, chainNames, deleteCommands, elementsOf, hasElements, table
 import type { PortBinding } from '../../../src/network/types.js'
 
 const port = (containerPort: number, protocol: 'tcp' | 'udp', hostIp: string, hostPort: number): PortBinding => ({ containerPort, protocol, hostIp, hostPort })
-const segment = { bridge: 'hull0', subnet: '172.29.0.0/16', subnet6: '', gateway: '172.29.0.1', internal: false, masquerade: true }
+const segment = { bridge: 'hull0', subnet: '172.29.0.0/16', subnet6: '', gateway: '172.29.0.1', internal: false, icc: true, masquerade: true }
 const endpoint = {
   address: '172.29.0.2',
   ports: [port(80, 'tcp', '', 8080), port(53, 'udp', '0.0.0.0', 5353), port(22, 'tcp', '127.0.0.1', 2222), port(80, 'tcp', '::1', 8081)],
