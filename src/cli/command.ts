@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, type Option } from 'commander'
 import type { Client } from './client.js'
 import { UsageError } from './errors.js'
 import type { Streams } from './terminal/session.js'
@@ -61,10 +61,12 @@ export const boolFlag = (flags: Flags, name: string): boolean => flags[name] ===
 
 /**
  * Rewrites what Go's pflag accepts and commander does not: `--flag=true|false` of a boolean flag and `-x=value`. Stops at `--` and,
- * with `passThrough`, at the first argument.
+ * with `passThrough`, at the first argument. commander cannot be told `--flag=false`: `off` has what such flags are, by commander's
+ * name, for after the parsing. As in pflag the last spelling counts.
  */
-export function normaliseArguments(command: Command, argv: readonly string[], passThrough: boolean): string[] {
+export function normaliseArguments(command: Command, argv: readonly string[], passThrough: boolean): { words: string[]; off: Map<string, boolean> } {
   const result: string[] = []
+  const off = new Map<string, boolean>()
   const find = (name: string) => command.options.find((option) => option.long === name || option.short === name)
   for (let i = 0; i < argv.length; i += 1) {
     const argument = argv[i]!
@@ -85,16 +87,34 @@ export function normaliseArguments(command: Command, argv: readonly string[], pa
       if (!on && !['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) {
         throw new UsageError(`invalid argument "${value}" for "${option.flags}" flag: strconv.ParseBool: parsing "${value}": invalid syntax`)
       }
-      if (on) result.push(match[1]!)
+      if (on) {
+        result.push(match[1]!)
+        off.delete(option.attributeName())
+      } else off.set(option.attributeName(), option.negate)
       continue
     }
     result.push(argument)
+    for (const option of booleansIn(command, argument)) off.delete(option.attributeName())
     // A flag that takes its value from the next word: that word is no argument, whatever it looks like.
     const long = argument.startsWith('--') ? find(argument) : undefined
     const takesNext = long ? long.required : argument.startsWith('-') && !argument.startsWith('--') && shortTakesNext(command, argument)
     if (takesNext && i + 1 < argv.length) result.push(argv[(i += 1)]!)
   }
-  return result
+  return { words: result, off }
+}
+
+/** The boolean flags that a word turns on: `--rm`, or each letter of `-it` up to one that takes a value. */
+function booleansIn(command: Command, argument: string): Option[] {
+  const isBoolean = (option: Option | undefined): option is Option => option !== undefined && !option.required && !option.optional
+  if (argument.startsWith('--')) return command.options.filter((option) => option.long === argument && isBoolean(option))
+  const found: Option[] = []
+  if (!argument.startsWith('-')) return found
+  for (const letter of argument.slice(1)) {
+    const option = command.options.find((candidate) => candidate.short === `-${letter}`)
+    if (!isBoolean(option)) break
+    found.push(option)
+  }
+  return found
 }
 
 function shortTakesNext(command: Command, argument: string): boolean {
@@ -132,7 +152,9 @@ export async function runCommand(name: string, definition: CommandDefinition, ar
   definition.flags(command)
   const usage = `\n\nUsage:  hull ${definition.usage}\n\nRun 'hull ${name} --help' for more information`
   try {
-    command.parse(normaliseArguments(command, argv, passThrough), { from: 'user' })
+    const { words, off } = normaliseArguments(command, argv, passThrough)
+    command.parse(words, { from: 'user' })
+    for (const [flag, value] of off) command.setOptionValue(flag, value)
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0

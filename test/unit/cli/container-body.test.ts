@@ -115,6 +115,25 @@ describe('the command line', () => {
     expect(await body('-ite', 'A=1', 'busybox')).toMatchObject({ Tty: true, Env: ['A=1'] })
     expect(await body('-p8080:80', 'busybox')).toMatchObject({ ExposedPorts: { '80/tcp': {} } })
   })
+  it('believes --flag=false, and the last of several spellings', async () => {
+    const flagsOf = async (...argv: string[]) => {
+      let seen: Flags = {}
+      await runCommand('run', { ...runDefinition, run: (_context, flags) => { seen = flags; return Promise.resolve(0) } }, [...argv, 'busybox'], { client: new Client('unix:///nowhere'), streams: process })
+      return seen
+    }
+    expect((await flagsOf()).sigProxy).toBe(true)
+    expect((await flagsOf('--sig-proxy=false')).sigProxy).toBe(false)
+    expect((await flagsOf('--sig-proxy=false', '--sig-proxy=1')).sigProxy).toBe(true)
+    expect((await flagsOf('--no-sig-proxy=false')).sigProxy).toBe(true)
+    expect((await flagsOf('--rm', '--rm=false')).rm).toBe(false)
+    expect((await flagsOf('--rm=false', '--rm')).rm).toBe(true)
+    expect(await flagsOf('-it', '-t=false')).toMatchObject({ tty: false, interactive: true })
+    expect(await flagsOf('-t=0', '-i=0', '-it')).toMatchObject({ tty: true, interactive: true })
+    // The letters after -e are its value, and a value is no flag.
+    expect(await flagsOf('-t=false', '-et')).toMatchObject({ tty: false, env: ['t'] })
+    expect(await flagsOf('--rm=false', '-e', '--rm')).toMatchObject({ rm: false, env: ['--rm'] })
+    expect((await flagsOf('--no-healthcheck', '--no-healthcheck=false')).healthcheck).toBe(true)
+  })
   it.each<[string[], RegExp]>([
     [['--foo', 'x'], /^unknown flag: --foo\n\nUsage: {2}hull run \[OPTIONS\] IMAGE \[COMMAND\] \[ARG\.\.\.\]\n\nRun 'hull run --help' for more information$/],
     [['-Z', 'x'], /^unknown shorthand flag: 'Z' in -Z/],
