@@ -112,7 +112,8 @@ export function attachments(flags: Flags): Attachments {
   for (const name of given) {
     if (!['stdin', 'stdout', 'stderr'].includes(name)) throw new UsageError(`invalid argument "${name}" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`)
   }
-  if (given.length > 0) return { stdin: given.includes('stdin'), stdout: given.includes('stdout'), stderr: given.includes('stderr') }
+  // -i attaches our stdin whatever -a says: its workload would wait for an end of input that nobody sends.
+  if (given.length > 0) return { stdin: given.includes('stdin') || boolFlag(flags, 'interactive'), stdout: given.includes('stdout'), stderr: given.includes('stderr') }
   const attached = !boolFlag(flags, 'detach')
   return { stdin: attached && boolFlag(flags, 'interactive'), stdout: attached, stderr: attached }
 }

@@ -94,7 +94,9 @@ describe('the body of create', () => {
     await expect(body('--env-file', join(scratch, 'absent'), 'busybox')).rejects.toThrow(`open ${join(scratch, 'absent')}: no such file or directory`)
   })
   it('attaches what it is told to', async () => {
-    expect(await body('-a', 'stdout', '-i', 'busybox')).not.toHaveProperty('AttachStdin')
+    expect(await body('-a', 'stdout', '-i', 'busybox')).toMatchObject({ AttachStdin: true, AttachStdout: true, OpenStdin: true, StdinOnce: true })
+    expect(await body('-a', 'stdout', '-i', 'busybox')).not.toHaveProperty('AttachStderr')
+    expect(await body('-a', 'stdout', 'busybox')).not.toHaveProperty('AttachStdin')
     expect(await body('-d', '-i', 'busybox')).toMatchObject({ OpenStdin: true })
     expect(await body('-d', '-i', 'busybox')).not.toHaveProperty('AttachStdout')
     await expect(body('-a', 'stdfoo', 'busybox')).rejects.toThrow('valid streams are')
