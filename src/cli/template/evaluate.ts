@@ -94,9 +94,17 @@ const functions: Record<string, (...args: unknown[]) => unknown> = {
   le: (a, b) => compare(a, b) <= 0,
   gt: (a, b) => compare(a, b) > 0,
   ge: (a, b) => compare(a, b) >= 0,
-  and: (...args) => args.find((value) => !truth(value)) ?? args.at(-1),
-  or: (...args) => args.find(truth) ?? args.at(-1),
   not: (value) => !truth(value),
+}
+
+/** `and` and `or`: the first argument that decides (which may be null), else the last. Those after it are not evaluated, as since Go 1.18. */
+function decided(args: readonly Expression[], by: boolean, scope: Scope): unknown {
+  let value: unknown
+  for (const argument of args) {
+    value = evaluate(argument, scope)
+    if (truth(value) === by) break
+  }
+  return value
 }
 
 function evaluate(expression: Expression, scope: Scope): unknown {
@@ -118,6 +126,7 @@ function evaluate(expression: Expression, scope: Scope): unknown {
       return (method as (...args: unknown[]) => unknown)(...expression.args.map((argument) => evaluate(argument, scope)))
     }
     case 'call': {
+      if (expression.name === 'and' || expression.name === 'or') return decided(expression.args, expression.name === 'or', scope)
       const call = Object.hasOwn(functions, expression.name) ? functions[expression.name] : undefined
       if (!call) throw new UsageError(`template parsing error: template: :1: function "${expression.name}" not defined`, 64)
       return call(...expression.args.map((argument) => evaluate(argument, scope)))

@@ -42,6 +42,9 @@ describe('templates', () => {
     ['{{"{{"}} `{{`}}`}}', '{{ `}}'],
     ['{{or .State.Health "none"}} {{and .State.Running .Id}}', 'none abc'],
     ['{{if and (gt .State.ExitCode 3) (lt .State.ExitCode 9)}}y{{end}}', 'y'],
+    ['{{if and .State.Health .Name}}y{{else}}n{{end}} {{json (and .State.Health .Name)}} {{json (or 0 .State.Health)}}', 'n null null'],
+    ['{{and .State.Health .State.Health.Status | json}} {{or .Name .Nope}} {{and .Id .Name}} {{or "" .Id}}', 'null /web /web abc'],
+    ['{{.Name | and .Id}}', '/web'],
     ['no action', 'no action'],
     ['{{title "hello world"}} {{lower "ABC"}}', 'Hello World abc'],
   ])('%s', (source, want) => {
