@@ -2,15 +2,17 @@ import { inPath } from '../client.js'
 import { boolFlag, textFlag, type CommandDefinition, type Context } from '../command.js'
 import { ApiError, CliError, UsageError } from '../errors.js'
 import { compileTemplate } from '../template/evaluate.js'
+import { withOmitted } from '../template/omitted.js'
 
 /** Kinds of objects in the order in which a name is looked up, as the docker CLI does. */
 const kinds: Record<string, string> = { container: 'containers/*/json', image: 'images/*/json', network: 'networks/*', volume: 'volumes/*' }
 
-async function find(context: Context, name: string, type: string, size: boolean): Promise<unknown> {
+async function find(context: Context, name: string, type: string, size: boolean): Promise<{ kind: string; value: unknown }> {
   const wanted = type === '' ? Object.keys(kinds) : [type]
   for (const kind of wanted) {
     try {
-      return await context.client.json<unknown>('GET', `/${kinds[kind]!.replace('*', inPath(name))}`, { query: { size: kind === 'container' && size } })
+      const value = await context.client.json<unknown>('GET', `/${kinds[kind]!.replace('*', inPath(name))}`, { query: { size: kind === 'container' && size } })
+      return { kind, value }
     } catch (error) {
       // 501: a kind of object that this daemon does not have.
       if (!(error instanceof ApiError) || ![404, 501].includes(error.statusCode)) throw error
@@ -40,9 +42,9 @@ export const inspectDefinition: CommandDefinition = {
     let code = 0
     for (const name of names) {
       try {
-        const value = await find(context, name, type, boolFlag(flags, 'size'))
+        const { kind, value } = await find(context, name, type, boolFlag(flags, 'size'))
         found.push(value)
-        if (template) stdout.write(`${template(value)}\n`)
+        if (template) stdout.write(`${template(withOmitted(kind, value))}\n`)
       } catch (error) {
         if (!(error instanceof CliError) || error instanceof UsageError) throw error
         stderr.write(`${error.message}\n`)

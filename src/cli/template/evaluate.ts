@@ -1,7 +1,8 @@
-import { UsageError } from '../errors.js'
+import { CliError, UsageError } from '../errors.js'
 import { parseTemplate, type Expression, type Node } from './parse.js'
 
-const fail = (message: string) => new UsageError(`template: :1: executing "" ${message}`, 64)
+/** The template is well-formed, but not for this object: exit code 1, where a template that cannot be parsed is a UsageError with 64. */
+const fail = (message: string) => new CliError(`template: :1: executing "" ${message}`)
 
 type Scope = { dot: unknown; variables: Map<string, unknown> }
 
@@ -165,7 +166,7 @@ function render(nodes: readonly Node[], scope: Scope): string {
   return out
 }
 
-/** A parsed template: call it with the value of `.`. Throws UsageError in the words of Go's text/template. */
+/** A parsed template: call it with the value of `.`. Throws CliError in the words of Go's text/template. */
 export function compileTemplate(source: string): (dot: unknown) => string {
   const nodes = parseTemplate(source)
   return (dot) => render(nodes, { dot, variables: new Map([['$', dot]]) })

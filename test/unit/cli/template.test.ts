@@ -1,4 +1,9 @@
+import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
+import { Client } from '../../../src/cli/client.js'
+import { runCommand } from '../../../src/cli/command.js'
+import { inspectDefinition } from '../../../src/cli/commands/inspect.js'
+import { ApiError, CliError } from '../../../src/cli/errors.js'
 import { compileTemplate } from '../../../src/cli/template/evaluate.js'
 
 const render = (source: string, dot: unknown) => compileTemplate(source)(dot)
@@ -83,8 +88,52 @@ describe('templates', () => {
       try {
         render(source, container)
       } catch (error) {
-        expect((error as Error).name, source).toBe('UsageError')
+        expect(error, source).toBeInstanceOf(CliError)
       }
     }
+  })
+})
+
+describe('inspect -f', () => {
+  /** A daemon with the container `web`, without a health check, and `sick`, which has one; and the image `image`. */
+  const objects: Record<string, unknown> = {
+    '/containers/web/json': {
+      Id: 'abc', State: { Running: true }, Config: { Labels: {} }, HostConfig: { Binds: null }, Mounts: [{ Type: 'bind', Source: '/x' }],
+      NetworkSettings: { Networks: { one: { IPAMConfig: null }, two: { IPAMConfig: { IPv4Address: '10.0.0.2' } } } },
+    },
+    '/containers/sick/json': { Id: 'def', State: { Health: { Status: 'starting' } }, Config: { Healthcheck: { Test: ['NONE'] }, StopSignal: 'INT' }, HostConfig: {}, Mounts: [] },
+    '/images/image/json': { Id: 'sha256:1', Config: {} },
+  }
+  async function inspect(...argv: string[]) {
+    const client = Object.assign(new Client('unix:///nowhere'), {
+      json: (_method: string, path: string) => (Object.hasOwn(objects, path) ? Promise.resolve(structuredClone(objects[path])) : Promise.reject(new ApiError(404, 'none'))),
+    }) as Client
+    const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() }
+    const code = await runCommand('inspect', inspectDefinition, argv, { client, streams })
+    return { code, out: String(streams.stdout.read() ?? ''), err: String(streams.stderr.read() ?? '') }
+  }
+  it.each<[string, string]>([
+    ['{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}', 'none\nstarting\n'],
+    ['{{.ID}} {{.Id}}', 'abc abc\ndef def\n'],
+    ['{{json .Config.ExposedPorts}}{{json .Config.Healthcheck}}{{.Config.StopSignal}}', 'nullnull\nnull{"Test":["NONE"]}INT\n'],
+    ['{{with .Config.Healthcheck}}{{.Retries}}{{end}}{{range .HostConfig.Mounts}}m{{end}}{{len .HostConfig.Tmpfs}}', '0\n00\n'],
+    ['{{range .Mounts}}[{{.Name}}{{.Source}}]{{end}}', '[/x]\n\n'],
+    // What was filled in is no part of the JSON.
+    ['{{json .State}}', '{"Running":true}\n{"Health":{"Status":"starting"}}\n'],
+  ])('%s', async (format, out) => {
+    expect(await inspect('-f', format, 'web', 'sick')).toEqual({ code: 0, out, err: '' })
+  })
+  it('has the fields of the addresses and of an image', async () => {
+    expect((await inspect('-f', '{{range .NetworkSettings.Networks}}{{with .IPAMConfig}}{{.IPv4Address}}|{{.IPv6Address}}{{end}}{{end}}', 'web')).out).toBe('10.0.0.2|\n')
+    expect(await inspect('-f', '{{.ID}}{{.Variant}}{{json .Config.Healthcheck}}', 'image')).toEqual({ code: 0, out: 'sha256:1null\n', err: '' })
+  })
+  it('goes on after a template that fails for one name, with code 1', async () => {
+    const { code, out, err } = await inspect('-f', '{{.State.Health.Status}}', 'web', 'sick', 'absent')
+    expect([code, out]).toEqual([1, 'starting\n'])
+    expect(err).toMatch(/^template: .*nil pointer evaluating \.Status\nError: No such object: absent\n$/)
+    await expect(inspect('-f', '{{.Id', 'web')).rejects.toMatchObject({ exitCode: 64 })
+  })
+  it('prints JSON as the daemon sent it', async () => {
+    expect(JSON.parse((await inspect('web')).out)).toEqual([objects['/containers/web/json']])
   })
 })
