@@ -118,43 +118,54 @@ export function attachments(flags: Flags): Attachments {
   return { stdin: attached && boolFlag(flags, 'interactive'), stdout: attached, stderr: attached }
 }
 
-/** The network of --network in its short ('name') or long ('name=…,alias=…,ip=…') form. */
+interface NetworkOptions { ip: string; aliases: string[]; mac: string; driverOptions: Record<string, string> }
+
+function endpointOf({ ip, aliases, mac, driverOptions }: NetworkOptions): object {
+  return compact({ IPAMConfig: ip ? { IPv4Address: ip } : undefined, Aliases: aliases, MacAddress: mac, DriverOpts: driverOptions })
+}
+
+/** One --network in its short ('name') or long ('name=…,alias=…,ip=…') form. */
+function parseNetwork(value: string): { name: string; options: NetworkOptions } {
+  const options: NetworkOptions = { ip: '', aliases: [], mac: '', driverOptions: {} }
+  if (!value.includes('=')) return { name: value, options }
+  const invalid = (why: string) => new UsageError(`invalid argument "${value}" for "--network" flag: ${why}`)
+  const cut = (text: string): [string, string | undefined] => (text.includes('=') ? [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)] : [text, undefined])
+  let name = ''
+  for (const field of value.split(',')) {
+    const [key, content = ''] = cut(field)
+    switch (key) {
+      case 'name': name = content; break
+      case 'alias': options.aliases.push(content); break
+      case 'ip': options.ip = content; break
+      case 'mac-address': options.mac = content; break
+      case 'driver-opt': {
+        const [option, setting] = cut(content)
+        if (setting === undefined) throw invalid('invalid key value pair format in driver options')
+        options.driverOptions[option.trim().toLowerCase()] = setting.trim()
+        break
+      }
+      // Came with API 1.48, which the daemon does not speak: it would not look at it.
+      case 'gw-priority': throw invalid('gw-priority is not supported')
+      default: throw invalid(`invalid field ${key}`)
+    }
+  }
+  if (name === '') throw invalid('network name is missing')
+  return { name, options }
+}
+
+/** The networks of --network. --ip and --network-alias are from before there could be several: they are the first network's. */
 function networks(flags: Flags): { mode: string; endpoints: Record<string, object> } {
   const endpoints: Record<string, object> = {}
-  let mode = ''
-  for (const value of [...listFlag(flags, 'network'), ...listFlag(flags, 'net')]) {
-    let name = value
-    let ip = textFlag(flags, 'ip')
-    let aliases = listFlag(flags, 'networkAlias')
-    let mac = ''
-    if (value.includes('=')) {
-      const fields = value.split(',').map((field) => field.split('=', 2) as [string, string])
-      const pick = (key: string) => fields.filter((field) => field[0] === key).map((field) => field[1])
-      const unknown = fields.find(([key]) => !['name', 'alias', 'ip', 'mac-address', 'driver-opt', 'gw-priority'].includes(key))
-      if (unknown) throw new UsageError(`invalid argument "${value}" for "--network" flag: invalid field ${unknown[0]}`)
-      name = pick('name')[0] ?? ''
-      ip = pick('ip')[0] ?? ip
-      aliases = [...pick('alias'), ...aliases]
-      mac = pick('mac-address')[0] ?? ''
-      if (name === '') throw new UsageError(`invalid argument "${value}" for "--network" flag: network name is missing`)
-    }
-    mode ||= name
-    if (ip === '' && aliases.length === 0 && mac === '') {
-      if (!['none', 'host'].includes(name) && !name.startsWith('container:')) endpoints[name] = {}
-    } else {
-      endpoints[name] = {
-        ...(ip ? { IPAMConfig: { IPv4Address: ip } } : {}),
-        ...(aliases.length > 0 ? { Aliases: aliases } : {}),
-        ...(mac ? { MacAddress: mac } : {}),
-      }
-    }
+  const given = [...listFlag(flags, 'network'), ...listFlag(flags, 'net')].map(parseNetwork)
+  const first = given[0]?.options ?? { ip: '', aliases: [], mac: '', driverOptions: {} }
+  first.ip ||= textFlag(flags, 'ip')
+  first.aliases.push(...listFlag(flags, 'networkAlias'))
+  for (const { name, options } of given) {
+    const endpoint = endpointOf(options)
+    if (Object.keys(endpoint).length > 0 || (!['none', 'host'].includes(name) && !name.startsWith('container:'))) endpoints[name] = endpoint
   }
-  if (mode === '') {
-    const ip = textFlag(flags, 'ip')
-    const aliases = listFlag(flags, 'networkAlias')
-    if (ip || aliases.length > 0) endpoints.default = { ...(ip ? { IPAMConfig: { IPv4Address: ip } } : {}), ...(aliases.length > 0 ? { Aliases: aliases } : {}) }
-  }
-  return { mode: mode || 'default', endpoints }
+  if (given.length === 0 && Object.keys(endpointOf(first)).length > 0) endpoints.default = endpointOf(first)
+  return { mode: given[0]?.name || 'default', endpoints }
 }
 
 function healthcheck(flags: Flags): object | undefined {

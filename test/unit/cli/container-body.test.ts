@@ -69,6 +69,17 @@ describe('the body of create', () => {
     expect((await body('--network', 'name=foo,ip=1.2.3.4,alias=q', 'busybox')).NetworkingConfig).toEqual({ EndpointsConfig: { foo: want } })
     expect((await body('--net=host', 'busybox')).HostConfig.NetworkMode).toBe('host')
   })
+  it('gives --ip and --network-alias to the first network, and the rest to its own', async () => {
+    expect((await body('--network', 'one', '--network', 'name=two,alias=b', '--ip', '1.2.3.4', '--network-alias', 'q', 'busybox')).NetworkingConfig)
+      .toEqual({ EndpointsConfig: { one: { IPAMConfig: { IPv4Address: '1.2.3.4' }, Aliases: ['q'] }, two: { Aliases: ['b'] } } })
+    expect((await body('--network', 'one', '--network', 'two', '--network-alias', 'q', 'busybox')).NetworkingConfig).toEqual({ EndpointsConfig: { one: { Aliases: ['q'] }, two: {} } })
+    expect((await body('--network-alias', 'q', 'busybox')).NetworkingConfig).toEqual({ EndpointsConfig: { default: { Aliases: ['q'] } } })
+    expect((await body('--network', 'name=foo,mac-address=02:00:00:00:00:01,driver-opt=Com.x=a=b,driver-opt=c=', 'busybox')).NetworkingConfig)
+      .toEqual({ EndpointsConfig: { foo: { MacAddress: '02:00:00:00:00:01', DriverOpts: { 'com.x': 'a=b', c: '' } } } })
+    await expect(body('--network', 'name=foo,driver-opt=x', 'busybox')).rejects.toThrow('invalid key value pair format in driver options')
+    await expect(body('--network', 'name=foo,gw-priority=1', 'busybox')).rejects.toThrow('gw-priority is not supported')
+    await expect(body('--network', 'name=foo,nonsense=1', 'busybox')).rejects.toThrow('invalid field nonsense')
+  })
   it('has security, resources and the rest', async () => {
     const profile = file('seccomp.json', '{ "defaultAction": "SCMP_ACT_ALLOW" }\n')
     expect(await body('--cap-add', 'NET_ADMIN', '--cap-drop', 'ALL', '--security-opt', 'no-new-privileges', '--security-opt', `seccomp=${profile}`, '--security-opt', 'seccomp=unconfined', '--privileged',
