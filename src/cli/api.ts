@@ -20,7 +20,7 @@ export interface ContainerRow {
   SizeRootFs?: number
   NetworkSettings?: { Networks?: Record<string, unknown> | null }
   Mounts?: { Name?: string; Source?: string; Driver?: string }[] | null
-  HostConfig?: { NetworkMode?: string; Isolation?: string; Annotations?: Record<string, string> }
+  HostConfig?: { NetworkMode?: string; Annotations?: Record<string, string> }
 }
 
 /** What the CLI needs of GET /containers/{id}/json. */

@@ -69,7 +69,8 @@ export function containerColumns(trunc: boolean, now = Date.now()): Column<Conta
     { field: 'Mounts', heading: 'MOUNTS', value: (c) => (c.Mounts ?? []).map((m) => m.Name || m.Source || '').map((n) => (trunc ? ellipsis(n, 15) : n)).join(',') },
     { field: 'LocalVolumes', heading: 'LOCAL VOLUMES', value: (c) => String((c.Mounts ?? []).filter((m) => m.Driver === 'local').length) },
     { field: 'Networks', heading: 'NETWORKS', value: (c) => Object.keys(c.NetworkSettings?.Networks ?? {}).join(',') },
-    { field: 'Isolation', heading: 'ISOLATION', value: (c) => c.HostConfig?.Isolation ?? '' },
+    // Rows of the list have no HostConfig.Isolation, in Docker as here: the daemon puts it among the annotations.
+    { field: 'Isolation', heading: 'ISOLATION', value: (c) => c.HostConfig?.Annotations?.['org.hull.isolation'] ?? '' },
   ]
 }
 

@@ -15,6 +15,7 @@ const rows: ContainerRow[] = [
     Command: "sh -c 'while true; do echo a long line; done'", Created: 1763887000, State: 'running', Status: 'Up 2 minutes',
     Ports: [{ IP: '0.0.0.0', PrivatePort: 80, PublicPort: 8080, Type: 'tcp' }, { PrivatePort: 443, Type: 'tcp' }, { PrivatePort: 444, Type: 'tcp' }],
     Labels: { a: 'b', c: '' }, SizeRw: 12288, SizeRootFs: 4300000, NetworkSettings: { Networks: { bridge: {} } }, Mounts: [],
+    HostConfig: { NetworkMode: 'bridge', Annotations: { 'org.hull.isolation': 'vm' } },
   },
   {
     Id: '9cd87474be90', Names: ['/x'], Image: 'ubuntu:22.04', ImageID: 'sha256:d74', Command: 'sh', Created: 1763880000, State: 'exited',
@@ -46,6 +47,7 @@ describe('ps', () => {
     )
   })
   it('takes templates and json', () => {
+    expect(ps('{{.ID}} {{.Isolation}}')).toBe('8dfafdbc3a40 vm\n9cd87474be90 \n')
     expect(ps('{{.Names}}')).toBe('boring_feynman\nx\n')
     expect(ps('{{.Labels}} {{.Label "a"}}')).toBe('a=b,c= b\n \n')
     const [first] = ps('json').split('\n')
