@@ -4,6 +4,7 @@ import { boolFlag, textFlag, type CommandDefinition, type Context, type Flags } 
 import { CliError, UsageError } from '../errors.js'
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from '../terminal/detach-keys.js'
 import { followTerminalSize, proxySignals, rawTerminal, runSession } from '../terminal/session.js'
+import { type WaitAnswer, workloadExitCode } from '../wait.js'
 
 /** Output and, on request, input of a container that runs or (with `start`) is about to. */
 async function session(context: Context, details: ContainerDetails, flags: Flags, options: { stdin: boolean; start: boolean }): Promise<number> {
@@ -22,7 +23,7 @@ async function session(context: Context, details: ContainerDetails, flags: Flags
     const { stream } = await client.hijack('POST', `/containers/${id}/attach`, {
       query: { stream: true, stdin, stdout: true, stderr: true, detachKeys: detachKeysText },
     })
-    const exit = client.json<{ StatusCode: number; Error?: { Message?: string } | null }>('POST', `/containers/${id}/wait`, {
+    const exit = client.json<WaitAnswer>('POST', `/containers/${id}/wait`, {
       query: { condition }, signal: waiting.signal,
     })
     exit.catch(() => {})
@@ -36,8 +37,10 @@ async function session(context: Context, details: ContainerDetails, flags: Flags
       streams.stderr.write('read escape sequence\n')
       return 0
     }
+    if (options.start) return await workloadExitCode(exit, streams)
     const result = await exit
-    if (result.Error?.Message) throw new CliError(result.Error.Message)
+    if (result?.Error?.Message) throw new CliError(result.Error.Message)
+    if (result?.StatusCode === undefined) throw new CliError('error waiting for container: the daemon gave no answer')
     return result.StatusCode
   } finally {
     restore()

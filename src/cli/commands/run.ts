@@ -5,6 +5,7 @@ import { ApiError, CliError, UsageError } from '../errors.js'
 import { attachments, containerBody, containerFlags } from '../options/container.js'
 import { DEFAULT_DETACH_KEYS, parseDetachKeys } from '../terminal/detach-keys.js'
 import { followTerminalSize, proxySignals, rawTerminal, runSession } from '../terminal/session.js'
+import { type WaitAnswer, workloadExitCode } from '../wait.js'
 import { pullImage } from './pull.js'
 
 /** The docker CLI's reading of a failed start: 127 not found, 126 not runnable, 125 everything else. */
@@ -117,7 +118,7 @@ async function run(context: Context, flags: Flags, args: string[]): Promise<numb
     })
     // Registered before the start, so that the shortest of lives is seen.
     const condition = boolFlag(flags, 'rm') ? 'removed' : 'next-exit'
-    const exit = client.json<{ StatusCode: number; Error?: { Message?: string } | null }>('POST', `/containers/${id}/wait`, {
+    const exit = client.json<WaitAnswer>('POST', `/containers/${id}/wait`, {
       query: { condition }, signal: waiting.signal,
     })
     exit.catch(() => {})
@@ -138,9 +139,7 @@ async function run(context: Context, flags: Flags, args: string[]): Promise<numb
       streams.stderr.write('read escape sequence\n')
       return 0
     }
-    const result = await exit
-    if (result.Error?.Message) streams.stderr.write(`Error waiting for container: ${result.Error.Message}\n`)
-    return result.StatusCode
+    return await workloadExitCode(exit, streams)
   } finally {
     restore()
     unfollow()
