@@ -105,9 +105,9 @@ describe('inspect -f', () => {
     '/images/image/json': { Id: 'sha256:1', Config: {} },
   }
   async function inspect(...argv: string[]) {
-    const client = Object.assign(new Client('unix:///nowhere'), {
-      json: (_method: string, path: string) => (Object.hasOwn(objects, path) ? Promise.resolve(structuredClone(objects[path])) : Promise.reject(new ApiError(404, 'none'))),
-    }) as Client
+    const client = new Client('unix:///nowhere')
+    client.json = <T>(_method: string, path: string): Promise<T> =>
+      Object.hasOwn(objects, path) ? Promise.resolve(structuredClone(objects[path]) as T) : Promise.reject(new ApiError(404, 'none'))
     const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() }
     const code = await runCommand('inspect', inspectDefinition, argv, { client, streams })
     return { code, out: String(streams.stdout.read() ?? ''), err: String(streams.stderr.read() ?? '') }
