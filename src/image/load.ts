@@ -161,8 +161,10 @@ async function loadDocker(store: ImageStore, tree: Tree, bytes: Buffer, options:
   if (!parsed.success) throw badRequest(`invalid archive: manifest.json: ${firstIssue(parsed.error)}`)
   const manifests = await manifestsByConfig(tree)
   const ids: Digest[] = []
-  for (const { Config, RepoTags, Layers } of parsed.data) {
-    const names = (RepoTags ?? []).map((tag) => withDefaultTag(parseReference(tag)))
+  // All names before the first image is added.
+  const tags = parsed.data.map(({ RepoTags }) => (RepoTags ?? []).map(parseTag))
+  for (const [i, { Config, Layers }] of parsed.data.entries()) {
+    const names = tags[i]!
     const config = await tree.need(Config)
     const known = manifests.get(digestOf(config))
     const layers = Layers ?? []
@@ -172,6 +174,13 @@ async function loadDocker(store: ImageStore, tree: Tree, bytes: Buffer, options:
     ids.push(await addImage(store, tree, config, parts, names, fits ? known.bytes : undefined, options))
   }
   return ids
+}
+
+/** A tag of an archive. Names by a digest come from a registry alone, which was asked for that digest: an archive could call any image so. */
+function parseTag(text: string): Reference {
+  const reference = withDefaultTag(parseReference(text))
+  if (reference.digest !== undefined) throw badRequest(`invalid tag "${text.slice(0, 300)}"`)
+  return reference
 }
 
 const blobPath = (digest: Digest) => `blobs/sha256/${hexOf(digest)}`

@@ -104,6 +104,19 @@ describe('load', () => {
     expect(await h.images.list()).toEqual([])
   })
 
+  it.each(['alpine@', 'alpine:3@'])('a name by a digest is not for an archive to give: %s', async (name) => {
+    const trusted = `${name}sha256:${'a'.repeat(64)}`
+    await expect(load(dockerArchive([{ image: image([layer([{ name: 'f', content: 'good' }])]), tags: ['good:1'] }, { image: fixture, tags: [trusted] }]))).rejects.toMatchObject({ statusCode: 400, message: `invalid tag "${trusted}"` })
+    // the image before it has not come, either
+    expect(await h.images.list()).toEqual([])
+    expect(await h.files()).toEqual([])
+    // an OCI layout cannot either; its image has no name
+    expect((await load(ociLayout([{ image: fixture, name: `docker.io/library/${trusted}` }])))[0]).toMatchObject({ id: fixture.id, repoTags: [], repoDigests: [] })
+    for (const tag of ['', 'x']) await expect((async () => h.images.tag(fixture.id, trusted, tag))()).rejects.toMatchObject({ statusCode: 400 })
+    await expect(h.images.commit(Readable.from([tar([])]), { parent: fixture.id, config: {}, createdBy: '', repo: trusted })).rejects.toMatchObject({ statusCode: 400 })
+    await expect(h.images.import(Readable.from([tar([])]), { repo: trusted, changes: [] })).rejects.toMatchObject({ statusCode: 400 })
+  })
+
   it('an aborted stream leaves nothing', async () => {
     const controller = new AbortController()
     const endless = new Readable({ read() { setTimeout(() => this.push(Buffer.alloc(512, 0)), 5) } })
