@@ -264,7 +264,9 @@ export class ImageStore {
       const layer = this.layers.get(diffId) ?? (await this.layers.add(diffId, this.content.path(blob.digest as Digest), blob, { verifyBlob: true }))
       layers.push(layer.dir)
     }
-    return { layers, chainId: chainIds(stored.document.diffIds).at(-1)! }
+    // An image may have a layer several times (the empty one of BuildKit), overlayfs may not: ELOOP. The topmost stays. The lower ones never show: every file, whiteout and
+    // opaque directory of theirs is there again on top, whatever lies between, and a plain directory lets the same be seen through it once as twice.
+    return { layers: layers.filter((dir, i) => layers.lastIndexOf(dir) === i), chainId: chainIds(stored.document.diffIds).at(-1)! }
   }
 
   /** Lets go of held images whose chain no container has, then of every layer and blob that nothing refers to. Call within {@link exclusively}. */

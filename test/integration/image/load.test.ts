@@ -113,7 +113,7 @@ describe('load', () => {
     // an OCI layout cannot either; its image has no name
     expect((await load(ociLayout([{ image: fixture, name: `docker.io/library/${trusted}` }])))[0]).toMatchObject({ id: fixture.id, repoTags: [], repoDigests: [] })
     for (const tag of ['', 'x']) await expect((async () => h.images.tag(fixture.id, trusted, tag))()).rejects.toMatchObject({ statusCode: 400 })
-    await expect(h.images.commit(Readable.from([tar([])]), { parent: fixture.id, config: {}, createdBy: '', repo: trusted })).rejects.toMatchObject({ statusCode: 400 })
+    await expect(h.images.commit(Readable.from([tar([])]), { parent: fixture.id, config: {}, author: '', comment: '', createdBy: '', repo: trusted, tag: '' })).rejects.toMatchObject({ statusCode: 400 })
     await expect(h.images.import(Readable.from([tar([])]), { repo: trusted, changes: [] })).rejects.toMatchObject({ statusCode: 400 })
   })
 

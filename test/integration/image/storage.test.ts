@@ -157,6 +157,43 @@ describe('snapshots', () => {
     await h.storage.snapshots.remove('v')
   })
 
+  it('a layer that an image has several times: the tree is that of applying all, one after the other', async () => {
+    const twice = layer([
+      { name: 'file', content: 'twice' }, { name: '.wh.gone', content: '' }, { name: 'opaque/', type: 'dir' }, { name: 'opaque/.wh..wh..opq', content: '' }, { name: 'opaque/mine', content: '' },
+      { name: 'plain/', type: 'dir', mode: 0o700 }, { name: 'plain/mine', content: '' },
+    ])
+    const others = (name: string) => layer([
+      { name: 'file', content: name }, { name: 'gone', content: name }, { name: 'opaque/', type: 'dir' }, { name: `opaque/${name}`, content: '' }, { name: 'plain/', type: 'dir' }, { name: `plain/${name}`, content: '' },
+    ])
+    const empty = layer([])
+    const fixture = image([empty, others('lower'), twice, empty, others('between'), twice, layer([{ name: '.wh.file', content: '' }]), empty])
+    const { layers, chainId } = await load(fixture)
+    const check = async (root: string) => {
+      expect((await readdir(root)).filter((name) => name !== 'lost+found').sort()).toEqual(['opaque', 'plain'])
+      expect(await readdir(join(root, 'opaque'))).toEqual(['mine'])
+      expect((await readdir(join(root, 'plain'))).sort()).toEqual(['between', 'lower', 'mine'])
+      expect((await stat(join(root, 'plain'))).mode & 0o7777).toBe(0o700)
+    }
+    const snapshot = await h.storage.snapshots.prepare('twice', layers)
+    await h.storage.snapshots.mount(snapshot)
+    try {
+      await check(snapshot.merged)
+    } finally {
+      await h.storage.snapshots.remove('twice')
+    }
+    const point = join(h.root, 'point')
+    await mkdir(point)
+    execFileSync('mount', ['-t', 'erofs', '-o', 'loop,ro', await h.storage.erofs.erofsFor(chainId, layers), point])
+    try {
+      await check(point)
+    } finally {
+      execFileSync('umount', [point])
+    }
+    // the image has all of them, for who stands on it or sends it elsewhere
+    expect((await h.images.get(fixture.id)).diffIds).toEqual(fixture.layers.map((l) => l.diffId))
+    expect(layers).toHaveLength(5)
+  })
+
   it('125 layers fit into the mount options', async () => {
     const layers: string[] = []
     for (let i = 0; i < 125; i++) {
