@@ -1,5 +1,6 @@
-import { randomBytes } from 'node:crypto'
-import { link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { statSync } from 'node:fs'
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
 import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
@@ -79,6 +80,22 @@ export class ContentStore {
 
   async remove(digest: Digest): Promise<void> {
     await rm(this.path(digest), { force: true })
+  }
+
+  /** Removes a blob whose content is not what its name says: the disk, or a host that went down. Whole ones stay. */
+  async removeDamaged(digest: Digest, signal: AbortSignal): Promise<void> {
+    const file = await open(this.path(digest), 'r')
+    try {
+      const hash = createHash('sha256')
+      for await (const chunk of file.createReadStream({ autoClose: false, highWaterMark: 1 << 20, signal }) as AsyncIterable<Buffer>) hash.update(chunk)
+      if (`sha256:${hash.digest('hex')}` === digest) return
+      const { dev, ino } = await file.stat()
+      // Somebody else may have found the same meanwhile, and have put a whole one here.
+      const there = statSync(this.path(digest), { throwIfNoEntry: false })
+      if (there?.dev === dev && there.ino === ino) await this.remove(digest)
+    } finally {
+      await file.close()
+    }
   }
 
   async removePartial(digest: Digest): Promise<void> {

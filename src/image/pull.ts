@@ -209,9 +209,10 @@ async function register(store: ImageStore, blob: Descriptor, diffId: Digest, { p
       onPosition: (bytes) => throttle.ready() && onProgress(barMessage(id, 'Extracting', Math.min(bytes, blob.size), blob.size)),
     })
   } catch (error) {
-    // What cannot be unpacked is not kept: the next pull must not stumble over it again.
+    // What cannot be unpacked is not kept: the next pull must not stumble over it again. But a blob that was here already may be another image's, and that this one says
+    // something wrong of it, or that the disk is full, is not its fault. What cannot be read now is left for later.
     if (!signal.aborted) {
-      if (kept) await store.content.remove(blob.digest)
+      if (kept) await store.content.removeDamaged(blob.digest, signal).catch(() => {})
       else await store.content.removePartial(blob.digest)
     }
     throw error

@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { mediaTypes } from '../../../src/image/manifests.js'
 import { busyboxImage, image, layer, ociManifest, sha256, type FixtureImage } from '../../lib/image-fixtures.js'
 import { htpasswd, startRegistry, type TestRegistry } from '../../lib/registry.js'
@@ -242,6 +242,38 @@ describe('from a registry that misbehaves', () => {
       await expect(pull(`${registry.host}/bad:1`)).rejects.toMatchObject({ statusCode, message: expect.stringMatching(message) as unknown })
       expect(await h.files()).toEqual([])
     }
+  })
+
+  it('a blob that is here already stays, whatever a bad image says of it, and when the host has no room', async () => {
+    const { digest, blob } = fixture.layers[0]!
+    const path = join(h.dataRoot, 'image/blobs/sha256', digest.slice(7))
+    await pull(`${registry.host}/r`)
+    registry.add('bad', '1', image([{ ...fixture.layers[0]!, diffId: sha256('other') }]))
+    await expect(pull(`${registry.host}/bad:1`)).rejects.toThrow(/is corrupt: its content is/)
+    expect((await readFile(path)).equals(blob)).toBe(true)
+    let saved = 0
+    for await (const chunk of (await h.images.save([fixture.id])) as AsyncIterable<Buffer>) saved += chunk.length
+    expect(saved).toBeGreaterThan(blob.length)
+
+    await h.images.remove(fixture.id, { force: true, noprune: false, usedBy: () => [] })
+    await writeFile(path, blob)
+    const add = vi.spyOn(h.storage.layers, 'add').mockRejectedValueOnce(Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }))
+    await expect(pull(`${registry.host}/r`)).rejects.toThrow(/ENOSPC/)
+    add.mockRestore()
+    expect((await readFile(path)).equals(blob)).toBe(true)
+    await pull(`${registry.host}/r`)
+    expect(registry.blobRequests(digest)).toBe(1)
+  })
+
+  it('a blob that is damaged on the disk goes, and is fetched again', async () => {
+    const { digest, blob } = fixture.layers[0]!
+    const path = join(h.dataRoot, 'image/blobs/sha256', digest.slice(7))
+    await writeFile(path, blob.subarray(0, 1_000_000))
+    await expect(pull(`${registry.host}/r`)).rejects.toThrow()
+    await expect(stat(path)).rejects.toThrow('ENOENT')
+    expect((await pull(`${registry.host}/r`)).id).toBe(fixture.id)
+    expect(registry.blobRequests(digest)).toBe(1)
+    expect((await readFile(path)).equals(blob)).toBe(true)
   })
 
   it('manifests that are not to be taken', async () => {
