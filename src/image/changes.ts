@@ -58,15 +58,22 @@ function pairs(instruction: string, text: string): [string, string][] {
   })
 }
 
+/** What the ranges of one EXPOSE may sum up to: every port of every protocol. */
+const portLimit = 3 * 65_536
+
 /** '80', '80/tcp', '8000-8010/udp' */
 function exposedPorts(words: string[]): Record<string, object> {
   const ports: Record<string, object> = {}
+  let count = 0
   for (const word of words) {
     const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(word)
     const from = Number(match?.[1])
     const to = Number(match?.[2] ?? match?.[1])
     if (match === null || from > to || to > 65535) throw badRequest(`invalid containerPort: ${word}`)
-    for (let port = from; port <= to; port++) ports[`${port}/${(match[3] ?? 'tcp').toLowerCase()}`] = {}
+    count += to - from + 1
+    if (count > portLimit) throw badRequest(`EXPOSE has more than ${portLimit} ports`)
+    const protocol = (match[3] ?? 'tcp').toLowerCase()
+    for (let port = from; port <= to; port++) ports[`${port}/${protocol}`] = {}
   }
   return ports
 }
@@ -106,9 +113,22 @@ function healthcheck(text: string): NonNullable<ImageConfig['Healthcheck']> {
   return { ...health, Test: words ? ['CMD', ...words] : ['CMD-SHELL', command] }
 }
 
+/** Each variable moves to the end. All in one go: a line may have a hundred thousand. */
+function withVariables(env: readonly string[], variables: readonly [string, string][]): string[] {
+  const latest = new Map<string, string>()
+  for (const [key, value] of variables) {
+    latest.delete(key)
+    latest.set(key, `${key}=${value}`)
+  }
+  return [...env.filter((entry) => !entry.includes('=') || !latest.has(entry.slice(0, entry.indexOf('=')))), ...latest.values()]
+}
+
 /** Applies one Dockerfile line, as `docker import --change` and `docker commit --change` take them. 400 for anything else. */
 export function applyChange(config: ImageConfig, line: string): void {
-  const [, word = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*?)\s*$/.exec(line) ?? []
+  // As in parseInstruction: no pattern that looks for the blanks at the end.
+  const trimmed = line.trim()
+  const word = /^\S+/.exec(trimmed)?.[0] ?? ''
+  const rest = trimmed.slice(word.length).trimStart()
   const instruction = word.toUpperCase()
   if (instruction === '') throw badRequest('file with no instructions')
   if (rest === '') throw badRequest(`${instruction} requires at least one argument`)
@@ -121,9 +141,7 @@ export function applyChange(config: ImageConfig, line: string): void {
       config.Entrypoint = command()
       break
     case 'ENV':
-      for (const [key, value] of pairs(instruction, rest)) {
-        config.Env = [...(config.Env ?? []).filter((entry) => !entry.startsWith(`${key}=`)), `${key}=${value}`]
-      }
+      config.Env = withVariables(config.Env ?? [], pairs(instruction, rest))
       break
     case 'LABEL':
       config.Labels = { ...config.Labels, ...Object.fromEntries(pairs(instruction, rest)) }
@@ -137,12 +155,12 @@ export function applyChange(config: ImageConfig, line: string): void {
     case 'WORKDIR':
       config.WorkingDir = rest.startsWith('/') ? rest : `${(config.WorkingDir ?? '').replace(/\/$/, '')}/${rest}`
       break
-    case 'VOLUME':
-      for (const path of jsonWords(rest) ?? splitWords(rest)) {
-        if (path.trim() === '') throw badRequest('VOLUME specified can not be an empty string')
-        config.Volumes = { ...config.Volumes, [path]: {} }
-      }
+    case 'VOLUME': {
+      const paths = jsonWords(rest) ?? splitWords(rest)
+      if (paths.some((path) => path.trim() === '')) throw badRequest('VOLUME specified can not be an empty string')
+      if (paths.length > 0) config.Volumes = { ...config.Volumes, ...Object.fromEntries(paths.map((path) => [path, {}])) }
       break
+    }
     case 'STOPSIGNAL':
       config.StopSignal = rest
       break

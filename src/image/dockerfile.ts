@@ -44,7 +44,10 @@ function takeFlags(name: string, text: string): { flags: Instruction['flags']; r
 
 /** One logical line to an instruction. `onbuild`: a trigger, which may not hold another. */
 export function parseInstruction(text: string, line: number): Instruction {
-  const [, word = '', arguments_ = ''] = /^\s*(\S+)\s*([\s\S]*?)\s*$/.exec(text) ?? []
+  // No pattern that looks for the blanks at the end: in a line with a million of them before its last word it would look at each from each.
+  const trimmed = text.trim()
+  const word = /^\S+/.exec(trimmed)?.[0] ?? ''
+  const arguments_ = trimmed.slice(word.length).trimStart()
   const name = word.toUpperCase()
   if (!known.has(name)) throw fail(line, `unknown instruction: ${word.slice(0, 100)}`)
   if (arguments_ === '') throw fail(line, `${name} requires ${name === 'FROM' ? 'either one or three arguments' : 'at least one argument'}`)
@@ -66,11 +69,12 @@ export function parseDockerfile(text: string): Dockerfile {
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/)
   let escape = '\\'
   for (const line of lines) {
-    const directive = /^#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*$/.exec(line)
+    const directive = /^#\s*([A-Za-z][A-Za-z0-9]*)\s*=(.+)$/.exec(line)
     if (directive === null) break // directives stand before everything else
     if (directive[1]!.toLowerCase() !== 'escape') continue
-    if (directive[2] !== '\\' && directive[2] !== '`') throw badRequest(`invalid ESCAPE '${directive[2]!.slice(0, 10)}'. Must be \` or \\`)
-    escape = directive[2]
+    const value = directive[2]!.trim()
+    if (value !== '\\' && value !== '`') throw badRequest(`invalid ESCAPE '${value.slice(0, 10)}'. Must be \` or \\`)
+    escape = value
   }
   const continues = new RegExp(`${escape === '\\' ? '\\\\' : '`'}[ \\t]*$`)
   const instructions: Instruction[] = []
@@ -191,6 +195,7 @@ export function expandWords(text: string, lookup: Lookup, escape: string): strin
   const words: string[] = []
   let start = 0
   let quote = ''
+  let closed = true // there may be a brace further on: it is looked for in vain once, not from every '${'
   const take = (end: number) => {
     if (end > start) words.push(expand(text.slice(start, end), lookup, escape, 'plain'))
   }
@@ -199,9 +204,10 @@ export function expandWords(text: string, lookup: Lookup, escape: string): strin
     if (c === escape && quote !== "'") i++
     else if (quote !== '') quote = c === quote ? '' : quote
     else if (c === '"' || c === "'") quote = c
-    else if (c === '$' && text[i + 1] === '{') {
+    else if (c === '$' && text[i + 1] === '{' && closed) {
       const close = text.indexOf('}', i)
       if (close > 0) i = close
+      else closed = false
     } else if (/\s/.test(c)) {
       take(i)
       start = i + 1

@@ -23,6 +23,17 @@ describe('a Dockerfile', () => {
   ])('%j: %s', (text, message) => {
     expect(() => parseDockerfile(text)).toThrow(message)
   })
+  it('a megabyte of anything is read in a moment', () => {
+    const blanks = ' '.repeat(1_000_000)
+    const start = performance.now()
+    expect(parsed(`FROM a\n\tRUN${blanks}x \n`)).toEqual([[1, 'FROM', '', 'a'], [2, 'RUN', '', 'x']])
+    expect(parsed(`FROM a\nRUN x${blanks}y`)).toEqual([[1, 'FROM', '', 'a'], [2, 'RUN', '', `x${blanks}y`]])
+    expect(parsed(`# a =${blanks}x${blanks.slice(0, 1000)}y\nFROM a`)).toHaveLength(1)
+    expect(parsed(`# a =${blanks.slice(0, 3000)}x${blanks.slice(0, 3000)}\u2028y\nFROM a`)).toHaveLength(1)
+    expect(parsed(`# a = x${'\t'.repeat(1_000_000)}y\nFROM a`)).toHaveLength(1)
+    expect(() => expandWords('${'.repeat(500_000), () => '', '\\')).toThrow(/bad substitution/)
+    expect(performance.now() - start).toBeLessThan(15_000) // it would be minutes
+  }, 30_000)
   it('JSON forms', () => {
     expect(jsonWords('["a", "b c"]')).toEqual(['a', 'b c'])
     for (const other of ['[a]', '["a", 1]', 'a', '["a"] x', '{"a":"b"}']) expect(jsonWords(other)).toBeUndefined()
