@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { statSync } from 'node:fs'
+import { renameSync, rmSync, statSync } from 'node:fs'
 import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, internal } from '../base/errors.js'
@@ -78,8 +78,16 @@ export class ContentStore {
     })
   }
 
+  /** Out of sight when this returns its promise, without a pause; then its bytes, which may take a while. */
   async remove(digest: Digest): Promise<void> {
-    await rm(this.path(digest), { force: true })
+    const doomed = join(this.root, 'ingest', `tmp-${randomBytes(8).toString('hex')}`)
+    try {
+      renameSync(this.path(digest), doomed)
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') rmSync(this.path(digest), { force: true }) // a full disk may have no room for another name
+      return
+    }
+    await rm(doomed, { force: true })
   }
 
   /** Removes a blob whose content is not what its name says: the disk, or a host that went down. Whole ones stay. */

@@ -243,8 +243,11 @@ export class ImageStore {
   /** One user of a layer less; the last one takes its blob along. */
   async releaseLayer(diffId: Digest): Promise<boolean> {
     const blob = this.layers.get(diffId)?.blob
-    const gone = await this.layers.release(diffId)
-    if (gone && blob !== undefined && isDigest(blob.digest)) await this.content.remove(blob.digest)
+    // The layer is out of sight before the first pause, its files take longer. The blob goes in the same step: a pull that retains the layer behind us would find the blob
+    // and not fetch it, and lose it when its turn comes.
+    const releasing = this.layers.release(diffId)
+    const removing = blob !== undefined && isDigest(blob.digest) && this.layers.get(diffId) === undefined ? this.content.remove(blob.digest) : undefined
+    const [gone] = await Promise.all([releasing, removing])
     return gone
   }
 

@@ -265,6 +265,45 @@ describe('from a registry that misbehaves', () => {
     expect(registry.blobRequests(digest)).toBe(1)
   })
 
+  it('a pull that shares a layer with an image that is just being removed: the blob stays, or is fetched again', async () => {
+    const { digest, blob } = fixture.layers[0]!
+    await pull(`${registry.host}/r`)
+    const other = image([fixture.layers[0]!, layer([{ name: 'other', content: '' }])])
+    registry.add('other', '1', other)
+    const gate = () => {
+      let open = () => {}
+      return { passed: new Promise<void>((resolve) => (open = resolve)), open: () => open() }
+    }
+    const [asked, answer, released, removed] = [gate(), gate(), gate(), gate()]
+    registry.intercept = async (_request, _response, url) => {
+      if (!url.pathname.endsWith(other.id)) return false
+      asked.open()
+      await answer.passed
+      return false
+    }
+    // The layer's files take their time.
+    const release = h.storage.layers.release.bind(h.storage.layers)
+    vi.spyOn(h.storage.layers, 'release').mockImplementationOnce(async (diffId) => {
+      const gone = await release(diffId)
+      released.open()
+      await removed.passed
+      return gone
+    })
+    const pulling = pull(`${registry.host}/other:1`)
+    await asked.passed
+    const removing = h.images.remove(fixture.id, { force: true, noprune: false, usedBy: () => [] })
+    await released.passed
+    h.messages.length = 0
+    answer.open()
+    while (!h.said().includes(`Pull complete ${short(other.layers[1]!.digest)}`)) await sleep(20)
+    removed.open()
+    await removing
+    expect((await pulling).id).toBe(other.id)
+    expect((await readFile(join(h.dataRoot, 'image/blobs/sha256', digest.slice(7)))).equals(blob)).toBe(true)
+    await h.images.remove(other.id, { force: true, noprune: false, usedBy: () => [] })
+    expect(await h.files()).toEqual([])
+  })
+
   it('a blob that is damaged on the disk goes, and is fetched again', async () => {
     const { digest, blob } = fixture.layers[0]!
     const path = join(h.dataRoot, 'image/blobs/sha256', digest.slice(7))
