@@ -1,8 +1,6 @@
-import { mkdir, mkdtemp, rename } from 'node:fs/promises'
+import { lstat, mkdir, mkdtemp, rename } from 'node:fs/promises'
 import { posix } from 'node:path'
-import { Readable } from 'node:stream'
-import { badRequest, codeOf, HullError } from '../base/errors.js'
-import { tarEnd } from '../base/tar.js'
+import { badRequest, HullError } from '../base/errors.js'
 import type { ImageService } from '../image/types.js'
 import { BuildTree, contextPath, looksLikeArchive, type BuildFile } from './build-files.js'
 import type { BuildWork } from './build-work.js'
@@ -14,6 +12,12 @@ export type Releases = (() => Promise<void>)[]
 export interface BuildPart {
   tree: BuildTree
   files: BuildFile[]
+}
+
+/** One source of COPY or ADD, and the tree that it is looked up in. */
+export interface BuildPick {
+  tree: BuildTree
+  source: string
 }
 
 /** Where COPY and ADD copy to: as it was written, which tells whether a directory is meant, and as an absolute path. */
@@ -29,11 +33,13 @@ export class BuildSources {
     private readonly signal: AbortSignal,
   ) {}
 
-  /** `sources` of an image or an earlier stage, unpacked beside the context. `work` is open on it, and closed with the releases. */
-  async ofImage(work: BuildWork, sources: readonly string[], releases: Releases): Promise<BuildTree> {
+  /**
+   * `sources` of an image or an earlier stage, unpacked beside the context, each in a tree of its own: a path below another source's tree
+   * would lead through that one's links, and on the host. `work` is open on the image, and closed with the releases.
+   */
+  async ofImage(work: BuildWork, sources: readonly string[], releases: Releases): Promise<BuildPick[]> {
     releases.push(() => work.close())
-    const place = await this.images.unpackTree(Readable.from([tarEnd()]), this.signal)
-    releases.push(place.release)
+    const picks: BuildPick[] = []
     for (const source of sources) {
       // The part before any wildcard; below it the tree is whole.
       const path = contextPath(source)
@@ -41,38 +47,26 @@ export class BuildSources {
       if (fixed !== '' && (await work.kind(`/${fixed}`)) === 'nothing') throw badRequest(`COPY failed: stat ${source}: file does not exist`)
       const isDirectory = fixed === '' || (await work.kind(`/${fixed}`)) === 'directory'
       const job = await work.get(isDirectory ? `/${fixed}/.` : (await work.target(`/${fixed}`)), 'x')
-      const part = await this.images.unpackTree(job.output, this.signal)
       try {
+        const part = await this.images.unpackTree(job.output, this.signal)
+        releases.push(part.release)
         await job.done
-        if (fixed === '') {
-          // The whole root: it takes the place of the empty tree.
-          releases.push(part.release)
-          return new BuildTree(`${part.root}/x`)
-        }
-        const parent = posix.join(place.root, posix.dirname(fixed))
-        await mkdir(parent, { recursive: true })
-        await rename(`${part.root}/x`, posix.join(place.root, fixed)).catch(async (error: unknown) => {
-          // Named twice, or below what is there already.
-          if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'EEXIST') throw error
-          await rename(posix.join(place.root, fixed), await mkdtemp(`${place.root}/.old-`))
-          await rename(`${part.root}/x`, posix.join(place.root, fixed))
-        })
+        picks.push({ tree: await placed(part.root, fixed), source })
       } finally {
         job.cancel()
-        await part.release()
       }
     }
-    return new BuildTree(place.root)
+    return picks
   }
 
-  /** What goes where. More than one part when ADD unpacks archives. `name`: of the instruction. `work`: what the destination is looked up in; undefined: there is nothing yet. */
+  /** What goes where. More than one part when ADD unpacks archives, and when the sources lie in several trees. `name`: of the instruction. `work`: what the destination is looked up in; undefined: there is nothing yet. */
   async files(
-    name: string, tree: BuildTree, sources: readonly string[], to: Destination, work: BuildWork | undefined, options: { mode?: number; owned: boolean }, releases: Releases,
+    name: string, picks: readonly BuildPick[], to: Destination, work: BuildWork | undefined, options: { mode?: number; owned: boolean }, releases: Releases,
   ): Promise<BuildPart[]> {
     const failed = (error: unknown) => (error instanceof HullError ? new HullError(error.statusCode, `${name} failed: ${error.message}`, { cause: error }) : error)
-    const found: string[] = []
+    const found: { tree: BuildTree; path: string }[] = []
     try {
-      for (const source of sources) found.push(...(await tree.match(source)))
+      for (const { tree, source } of picks) for (const path of await tree.match(source)) found.push({ tree, path })
     } catch (error) {
       throw failed(error)
     }
@@ -82,33 +76,37 @@ export class BuildSources {
     if (found.length > 1 && !wantsDirectory && there !== 'directory') throw badRequest(`When using ${name} with more than one source file, the destination must be a directory and end with a /`)
     const into = destination.slice(1)
     const parts: BuildPart[] = []
-    const files: BuildFile[] = []
-    const needDirectory = () => {
-      if (there === 'file') throw badRequest(`cannot copy to non-directory: ${destination}`)
-      if (there === 'nothing' && into !== '' && files.every((file) => file.header.name !== `${into}/`)) {
-        files.unshift({ header: { name: `${into}/`, type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: Math.floor(Date.now() / 1000) } })
-      }
+    /** The files that come next, out of `tree`: what is named later lies over what was named before. */
+    const filesOf = (tree: BuildTree): BuildFile[] => {
+      const last = parts.at(-1)
+      if (last?.tree === tree) return last.files
+      parts.push({ tree, files: [] })
+      return parts.at(-1)!.files
     }
-    for (const path of found) {
+    let made = false
+    const needDirectory = (tree: BuildTree) => {
+      if (there === 'file') throw badRequest(`cannot copy to non-directory: ${destination}`)
+      if (there === 'nothing' && into !== '' && !made) filesOf(tree).push({ header: { name: `${into}/`, type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: Math.floor(Date.now() / 1000) } })
+      made = true
+    }
+    for (const { tree, path } of found) {
       if (tree.isDirectory(path)) {
-        needDirectory()
-        await tree.collect(path, into, files, options)
+        needDirectory(tree)
+        await tree.collect(path, into, filesOf(tree), options)
         continue
       }
       const archive = name === 'ADD' ? await this.#archive(tree, path, releases) : undefined
       if (archive !== undefined) {
-        needDirectory()
-        const inside: BuildFile[] = []
-        await archive.collect('', into, inside, { owned: true })
-        parts.push({ tree: archive, files: inside })
+        needDirectory(tree)
+        await archive.collect('', into, filesOf(archive), { owned: true })
         continue
       }
       if (wantsDirectory || there === 'directory' || found.length > 1) {
-        needDirectory()
-        await tree.collect(path, into === '' ? posix.basename(path) : `${into}/${posix.basename(path)}`, files, options)
-      } else await tree.collect(path, into, files, options)
+        needDirectory(tree)
+        await tree.collect(path, into === '' ? posix.basename(path) : `${into}/${posix.basename(path)}`, filesOf(tree), options)
+      } else await tree.collect(path, into, filesOf(tree), options)
     }
-    return [{ tree, files }, ...parts]
+    return parts
   }
 
   async #archive(tree: BuildTree, path: string, releases: Releases): Promise<BuildTree | undefined> {
@@ -123,6 +121,19 @@ export class BuildSources {
       throw error
     }
   }
+}
+
+/** The tree of an image in which `x` below `root`, just unpacked, lies at `fixed`. Nothing but directories of ours is on the way there. */
+async function placed(root: string, fixed: string): Promise<BuildTree> {
+  if (fixed === '') {
+    // The whole root. It is no link, whoever packed it: the host would follow it.
+    if (!(await lstat(`${root}/x`)).isDirectory()) throw new HullError(500, 'the root of an image is no directory')
+    return new BuildTree(`${root}/x`)
+  }
+  const place = await mkdtemp(`${root}/place-`)
+  await mkdir(posix.join(place, posix.dirname(fixed)), { recursive: true })
+  await rename(`${root}/x`, posix.join(place, fixed))
+  return new BuildTree(place)
 }
 
 /** Several trees' files as one tar: all but the last end without their end mark. */

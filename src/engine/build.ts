@@ -9,7 +9,7 @@ import { parseReference, taggedReference } from '../image/references.js'
 import type { Image, ImageConfig } from '../image/types.js'
 import type { ContainerConfig, ContainerEngine, CreateContainerRequest, ImageEngine } from './api-types.js'
 import { BuildTree, contextPath } from './build-files.js'
-import { BuildSources, joined, type Releases } from './build-sources.js'
+import { BuildSources, joined, type BuildPick, type Releases } from './build-sources.js'
 import { BuildArgs, envValue, type Stage } from './build-stage.js'
 import { StepError, type BuildRequest } from './build-types.js'
 import { BuildWork, runStep } from './build-work.js'
@@ -384,10 +384,10 @@ class Build {
     const target = words.at(-1)!
     const releases: Releases = []
     try {
-      const tree = from === '' ? this.context : await this.treeOf(from, sources, releases)
+      const picks = from === '' ? sources.map((source) => ({ tree: this.context, source })) : await this.picksOf(from, sources, releases)
       const work = this.stage.image === '' ? undefined : await BuildWork.open(this.lifecycle.parts, this.stage.image, this.request.container)
       if (work) releases.push(() => work.close())
-      const files = await this.sources.files(name, tree, sources, { target, path: this.destination(target) }, work, { ...(chmod === '' ? {} : { mode: parseInt(chmod, 8) }), owned: from !== '' && owner === '' }, releases)
+      const files = await this.sources.files(name, picks, { target, path: this.destination(target) }, work, { ...(chmod === '' ? {} : { mode: parseInt(chmod, 8) }), owned: from !== '' && owner === '' }, releases)
       let content = ''
       for (const part of files) content += await part.tree.digest(part.files, this.request.signal)
       const shown = `${name} ${owner === '' ? '' : `--chown=${owner} `}${chmod === '' ? '' : `--chmod=${chmod} `}multi:${createHash('sha256').update(content).digest('hex')} in ${target}`
@@ -424,7 +424,7 @@ class Build {
   }
 
   /** What COPY --from means: an earlier stage by name or number, else an image. Its files are unpacked beside the context. */
-  private async treeOf(from: string, sources: readonly string[], releases: Releases): Promise<BuildTree> {
+  private async picksOf(from: string, sources: readonly string[], releases: Releases): Promise<BuildPick[]> {
     const stages = this.stages.slice(0, -1)
     const stage = stages.find((candidate) => candidate.name !== '' && candidate.name === from.toLowerCase()) ?? (/^\d+$/.test(from) ? stages[Number(from)] : undefined)
     if (stage === undefined && /^\d+$/.test(from)) throw badRequest(`invalid from flag value ${from}: refers to current build block`)

@@ -1,0 +1,102 @@
+import { execFile } from 'node:child_process'
+import { access, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BuildTree } from '../../../src/engine/build-files.js'
+import { BuildSources, type BuildPick, type Releases } from '../../../src/engine/build-sources.js'
+import type { BuildWork } from '../../../src/engine/build-work.js'
+import { statInRoot } from '../../../src/host/paths.js'
+
+const run = promisify(execFile)
+const signal = new AbortController().signal
+
+let scratch: string
+let image: string
+let releases: Releases
+beforeEach(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'hull-sources-'))
+  image = join(scratch, 'image')
+  await mkdir(image)
+  releases = []
+})
+afterEach(() => rm(scratch, { recursive: true, force: true }))
+
+/** An image whose files lie in `image`; a "tar" is the path of what is in it. */
+function work(): BuildWork {
+  const kind = (path: string) => {
+    const stat = statInRoot(image, path)
+    return Promise.resolve(stat === undefined ? 'nothing' : stat.isDirectory() ? 'directory' : 'file')
+  }
+  const get = (path: string) => Promise.resolve({ output: Readable.from([path]), done: Promise.resolve(), cancel: () => {} })
+  const close = () => Promise.resolve()
+  const target = (path: string) => Promise.resolve(path)
+  return { kind, get, target, close } as unknown as BuildWork
+}
+const sources = () => new BuildSources({
+  unpackTree: async (tar) => {
+    const root = await mkdtemp(join(scratch, 'part-'))
+    for await (const path of tar) await run('cp', ['-a', `${image}${String(path)}`, `${root}/x`])
+    return { root, release: () => rm(root, { recursive: true }) }
+  },
+}, signal)
+
+async function copied(picks: readonly BuildPick[], target: string): Promise<Record<string, string>> {
+  const parts = await sources().files('COPY', picks, { target, path: target.replace(/(?<=.)\/$/, '') }, undefined, { owned: true }, releases)
+  const seen: Record<string, string> = {}
+  for (const { tree, files } of parts) for (const { header, source } of files) seen[header.name] = source === undefined ? header.type : (await tree.open(source).toArray()).join('')
+  return seen
+}
+
+describe('COPY --from', () => {
+  it('a source below the links of another one stays off the host', async () => {
+    const host = join(scratch, 'host')
+    for (const directory of [join(image, 'a'), join(image, host), join(image, host, 'full'), join(host, 'full')]) await mkdir(directory, { recursive: true })
+    await symlink(host, join(image, 'a/link'))
+    await writeFile(join(image, host, 'evil'), 'evil')
+    await writeFile(join(image, host, 'full/new'), 'new')
+    await writeFile(join(host, 'full/mine'), 'mine')
+    // As hull-files resolves them.
+    const links = { ...work(), target: () => Promise.resolve(join(host, 'evil')) } as unknown as BuildWork
+    const resolved = { ...links, get: (path: string) => work().get(path.replace('/a/link', host), 'x') } as unknown as BuildWork
+    const picks = await sources().ofImage(resolved, ['/a', '/a/link/evil', '/a/link/full', '/a/link/full'], releases)
+    await expect(access(join(host, 'evil'))).rejects.toMatchObject({ code: 'ENOENT' })
+    expect(await readFile(join(host, 'full/mine'), 'utf8')).toBe('mine')
+    expect(await copied(picks, '/dst/')).toEqual({ 'dst/': 'dir', 'dst/link': 'symlink', 'dst/evil': 'evil', 'dst/new': 'new' })
+  })
+
+  it('the whole root, a wildcard at its top, links with an absolute target', async () => {
+    await mkdir(join(image, 'etc/sub'), { recursive: true })
+    for (const name of ['a.conf', 'b.conf', 'c', 'etc/one.conf']) await writeFile(join(image, name), name)
+    await symlink('/etc/one.conf', join(image, 'etc/two.conf'))
+    const from = async (...wanted: string[]) => copied(await sources().ofImage(work(), wanted, releases), '/x/')
+    expect(Object.keys(await from('/')).sort()).toEqual(['x/', 'x/a.conf', 'x/b.conf', 'x/c', 'x/etc/', 'x/etc/one.conf', 'x/etc/sub/', 'x/etc/two.conf'])
+    expect(await from('/*.conf')).toEqual({ 'x/': 'dir', 'x/a.conf': 'a.conf', 'x/b.conf': 'b.conf' })
+    expect(await from('/etc/*.conf', 'c')).toEqual({ 'x/': 'dir', 'x/one.conf': 'etc/one.conf', 'x/two.conf': 'etc/one.conf', 'x/c': 'c' })
+    for (const release of releases.reverse()) await release()
+    await expect(run('sh', ['-c', `ls -d ${scratch}/part-*`])).rejects.toThrow()
+  })
+
+  it('a root that is a link is none', async () => {
+    const linked = new BuildSources({
+      unpackTree: async () => {
+        const root = await mkdtemp(join(scratch, 'part-'))
+        await symlink('/', join(root, 'x'))
+        return { root, release: () => Promise.resolve() }
+      },
+    }, signal)
+    await expect(linked.ofImage(work(), ['/'], releases)).rejects.toMatchObject({ statusCode: 500 })
+  })
+
+  it('what is named later lies over what was named before', async () => {
+    for (const name of ['one', 'two']) {
+      await mkdir(join(image, name))
+      await writeFile(join(image, name, 'same'), name)
+    }
+    const tree = new BuildTree(image)
+    expect(await copied([{ tree, source: 'one' }, { tree, source: 'two' }], '/x/')).toEqual({ 'x/': 'dir', 'x/same': 'two' })
+    expect(await copied(await sources().ofImage(work(), ['two', 'one'], releases), '/x/')).toEqual({ 'x/': 'dir', 'x/same': 'one' })
+  })
+})
