@@ -339,7 +339,8 @@ class Build {
     const { all, shown } = this.args.environment(stage.config.Env ?? [])
     const createdBy = [...(shown.length > 0 ? [`|${shown.length}`, ...shown] : []), ...command].join(' ')
     const config = structuredClone(stage.config)
-    const key = this.key(createdBy, config, request.container.hostConfig.NetworkMode === 'none' ? 'no network' : '')
+    // The words as they are: joined, ["touch", "a b"] and ["touch", "a", "b"] are one text and two commands.
+    const key = this.key(createdBy, config, JSON.stringify([shown, command, request.container.hostConfig.NetworkMode === 'none' ? 'no network' : '']))
     if (stage.image === '') throw badRequest(`RUN ${rest.slice(0, 100)}: there is nothing to run in an image from scratch`)
     if (this.useCache(key)) return
     let running = ''

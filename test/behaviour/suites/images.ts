@@ -148,6 +148,31 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       await nothingLeft()
     })
 
+    it('build: a stage squashed into one layer, sources below each other\'s links, words of RUN, triggers of a stage', async () => {
+      const squash = await build(await context({ Dockerfile: `FROM ${testImage} AS build\nRUN echo built > /made\nFROM scratch\nCOPY --from=build / /\nCOPY --from=build /mad* /again/\nCMD ["cat", "/made", "/again/made"]` }), '-t', 'squashed')
+      expect(squash).toMatchObject({ code: 0 })
+      expect(await run('squashed')).toBe('built\nbuilt')
+
+      // The link's target on the host, and the same place in the image.
+      const host = await mkdtemp(join(scratch, 'host-'))
+      const links = await build(await context({ Dockerfile: `FROM ${testImage} AS evil\nRUN mkdir -p /a ${host} && ln -s ${host} /a/link && echo x > ${host}/evil\nFROM ${testImage}\nCOPY --from=evil /a /a/link/evil /dst/\nCMD ["cat", "/dst/evil"]` }), '-t', 'linked')
+      expect(links).toMatchObject({ code: 0 })
+      expect(await readdir(host)).toEqual([])
+      expect(await run('linked')).toBe('x')
+
+      const touch = async (words: string) => (await build(await context({ Dockerfile: `FROM ${testImage}\nWORKDIR /words\nRUN ${words}\nCMD ls -1 /words` }), '-q')).stdout.trim()
+      const [one, two] = [await touch('["touch", "a b"]'), await touch('["touch", "a", "b"]')]
+      expect([await run(one), await run(two)]).toEqual(['a b', 'a\nb'])
+
+      const triggers = await build(await context({ Dockerfile: `FROM ${testImage} AS base\nONBUILD RUN echo triggered > /trigger\nFROM base\nCMD cat /trigger` }), '-t', 'staged')
+      expect(triggers.stdout).toContain('# Executing 1 build trigger\n')
+      expect(await run('staged')).toBe('triggered')
+      expect(await ok('image', 'inspect', '-f', '{{len .Config.OnBuild}}', 'staged')).toBe('0')
+      await ok('rmi', 'squashed', 'linked', 'staged', one, two)
+      await ok('image', 'prune', '-f')
+      await nothingLeft()
+    })
+
     it('build: a client that goes away takes the build along; so does a daemon that is killed', async () => {
       const directory = await context({ Dockerfile: `FROM ${testImage}\nRUN echo started; sleep 1000` })
       const begin = () => spawn('docker', ['build', '--no-cache', directory], { env: { ...process.env, DOCKER_HOST: daemon.host, DOCKER_BUILDKIT: '0' }, stdio: 'ignore' })
