@@ -301,12 +301,8 @@ class Build {
     if (earlier !== undefined) {
       if (earlier.image === '') throw badRequest(`stage ${base} has no content`)
       this.advance({ id: earlier.image, config: earlier.config })
-      return
-    }
-    const image = await this.baseImage(base, platform)
-    stage.author = ''
-    this.advance(image)
-    const triggers = image.config.OnBuild ?? []
+    } else this.advance(await this.baseImage(base, platform))
+    const triggers = stage.config.OnBuild ?? []
     if (triggers.length === 0) return
     this.say(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`)
     delete stage.config.OnBuild
