@@ -3,9 +3,11 @@ import { closeSync, createReadStream, readSync } from 'node:fs'
 import { lstat, readdir, readlink } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import type { Readable } from 'node:stream'
+import { setImmediate as immediate } from 'node:timers/promises'
 import { badRequest, codeOf, HullError, messageOf } from '../base/errors.js'
 import { tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
 import { openFileInRoot, statInRoot } from '../host/paths.js'
+import { pathPattern } from './build-patterns.js'
 
 /** One file on its way into an image. */
 export interface BuildFile {
@@ -23,24 +25,6 @@ const notFoundText = (path: string) => `file not found in build context or exclu
 /** A path of a Dockerfile as one below the context: '..' stops at its root, as in Docker. */
 export const contextPath = (path: string): string => posix.normalize(`/${path}`).replace(/^\/+/, '').replace(/\/+$/, '')
 
-/** A shell pattern over whole paths; '*' and '?' stop at '/' (Go, filepath.Match). */
-function globPattern(pattern: string): RegExp {
-  let source = ''
-  for (let i = 0; i < pattern.length; i++) {
-    const c = pattern[i]!
-    if (c === '*') source += '[^/]*'
-    else if (c === '?') source += '[^/]'
-    else if (c === '[') {
-      const end = pattern.indexOf(']', i + 2)
-      if (end < 0) throw badRequest(`syntax error in pattern: ${pattern.slice(0, 200)}`)
-      source += `[${pattern.slice(i + 1, end).replace(/\\/g, '\\\\')}]`
-      i = end
-    } else if (c === '\\' && i + 1 < pattern.length) source += pattern[++i]!.replace(/[^A-Za-z0-9]/g, '\\$&')
-    else source += c.replace(/[^A-Za-z0-9/]/g, '\\$&')
-  }
-  return new RegExp(`^${source}$`, 's')
-}
-
 /** A tree that a stranger wrote, unpacked where only we are. Names resolve inside of it; links in it lead nowhere else. */
 export class BuildTree {
   constructor(readonly root: string) {}
@@ -54,11 +38,16 @@ export class BuildTree {
     }
     const parts = path.split('/')
     let found = ['']
+    let looked = 0
     for (const part of parts) {
-      const pattern = globPattern(part)
+      const matches = pathPattern(part)
       const next: string[] = []
       for (const directory of found) {
-        for (const name of await this.names(directory)) if (pattern.test(name)) next.push(directory === '' ? name : `${directory}/${name}`)
+        for (const name of await this.names(directory)) {
+          // Others have the thread in between, however many names there are.
+          if (++looked % 256 === 0) await immediate()
+          if (matches(name)) next.push(directory === '' ? name : `${directory}/${name}`)
+        }
       }
       found = next
     }
