@@ -5,7 +5,7 @@ import { join, posix } from 'node:path'
 import type { Readable } from 'node:stream'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { badRequest, codeOf, HullError, messageOf } from '../base/errors.js'
-import { tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
+import { tarBlock, tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
 import { openFileInRoot, statInRoot } from '../host/paths.js'
 import { pathPattern } from './build-patterns.js'
 
@@ -172,5 +172,18 @@ export class BuildTree {
 /** True for what `ADD` unpacks: gzip, bzip2, xz, zstd, or a tar as it is. */
 export function looksLikeArchive(head: Buffer): boolean {
   const magic = head.toString('latin1')
-  return magic.startsWith('\x1f\x8b') || magic.startsWith('BZh') || magic.startsWith('\xfd7zXZ\0') || magic.startsWith('\x28\xb5\x2f\xfd') || magic.slice(257, 262) === 'ustar'
+  return magic.startsWith('\x1f\x8b') || magic.startsWith('BZh') || magic.startsWith('\xfd7zXZ\0') || magic.startsWith('\x28\xb5\x2f\xfd') || isTarHeader(head)
+}
+
+/** By the checksum, which older tars have, too; its own eight bytes count as spaces (POSIX, ustar). Some summed up signed bytes. */
+function isTarHeader(head: Buffer): boolean {
+  const said = /^ *([0-7]+)[ \0]/.exec(head.toString('latin1', 148, 156))?.[1]
+  if (said === undefined || head.length < tarBlock) return false
+  let [sum, signed] = [0, 0]
+  for (let i = 0; i < tarBlock; i++) {
+    const byte = i >= 148 && i < 156 ? 0x20 : head[i]!
+    sum += byte
+    signed += byte > 127 ? byte - 256 : byte
+  }
+  return [sum, signed].includes(parseInt(said, 8))
 }

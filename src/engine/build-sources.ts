@@ -5,6 +5,9 @@ import type { ImageService } from '../image/types.js'
 import { BuildTree, contextPath, looksLikeArchive, type BuildFile } from './build-files.js'
 import type { BuildWork } from './build-work.js'
 
+/** What is said of a file that is no tar from its beginning (native/unpack/extract.c). */
+const notTar = 'invalid archive: not a tar archive: '
+
 /** What is to be given back when a step is over, in the order in which it was taken. */
 export type Releases = (() => Promise<void>)[]
 
@@ -116,9 +119,9 @@ export class BuildSources {
       releases.push(unpacked.release)
       return new BuildTree(unpacked.root)
     } catch (error) {
-      // A compressed file that is no tar is copied as it is.
-      if (error instanceof HullError && error.statusCode === 400) return undefined
-      throw error
+      // A compressed file that is no tar is copied as it is: its first header tells. What is wrong after it is the archive's own damage.
+      if (error instanceof HullError && error.message.startsWith(notTar)) return undefined
+      throw error instanceof HullError ? new HullError(error.statusCode, `ADD failed: ${path}: ${error.message}`, { cause: error }) : error
     }
   }
 }

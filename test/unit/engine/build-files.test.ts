@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { tarHeader } from '../../../src/base/tar.js'
 import { BuildTree, contextPath, looksLikeArchive, type BuildFile } from '../../../src/engine/build-files.js'
 
 let outside: string
@@ -73,7 +74,11 @@ describe('a build context', () => {
   })
 
   it('what ADD unpacks', () => {
-    for (const head of ['\x1f\x8b\x08', 'BZh9', '\xfd7zXZ\0', '\x28\xb5\x2f\xfd', `${'\0'.repeat(257)}ustar`]) expect(looksLikeArchive(Buffer.from(head, 'latin1'))).toBe(true)
-    for (const head of ['', 'PK\x03\x04', 'text']) expect(looksLikeArchive(Buffer.from(head, 'latin1'))).toBe(false)
+    for (const head of ['\x1f\x8b\x08', 'BZh9', '\xfd7zXZ\0', '\x28\xb5\x2f\xfd']) expect(looksLikeArchive(Buffer.from(head, 'latin1'))).toBe(true)
+    const header = tarHeader({ name: 'x', type: 'file', mode: 0o644, uid: 0, gid: 0, mtime: 0 })
+    expect(looksLikeArchive(header)).toBe(true)
+    header[0]! += 1
+    expect(looksLikeArchive(header)).toBe(false)
+    for (const head of ['', 'PK\x03\x04', 'text', '\0'.repeat(512), `${'\0'.repeat(257)}ustar${'\0'.repeat(250)}`]) expect(looksLikeArchive(Buffer.from(head, 'latin1'))).toBe(false)
   })
 })

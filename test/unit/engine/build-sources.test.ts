@@ -1,14 +1,19 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { access, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { badRequest } from '../../../src/base/errors.js'
+import { tarEnd, tarHeader, tarPadding } from '../../../src/base/tar.js'
 import { BuildTree } from '../../../src/engine/build-files.js'
 import { BuildSources, type BuildPick, type Releases } from '../../../src/engine/build-sources.js'
 import type { BuildWork } from '../../../src/engine/build-work.js'
 import { statInRoot } from '../../../src/host/paths.js'
+import { unpack } from '../../../src/storage/unpack.js'
 
 const run = promisify(execFile)
 const signal = new AbortController().signal
@@ -98,5 +103,35 @@ describe('COPY --from', () => {
     const tree = new BuildTree(image)
     expect(await copied([{ tree, source: 'one' }, { tree, source: 'two' }], '/x/')).toEqual({ 'x/': 'dir', 'x/same': 'two' })
     expect(await copied(await sources().ofImage(work(), ['two', 'one'], releases), '/x/')).toEqual({ 'x/': 'dir', 'x/same': 'one' })
+  })
+})
+
+describe('ADD of an archive', () => {
+  const member = Buffer.concat([tarHeader({ name: 'inside', type: 'file', mode: 0o644, uid: 0, gid: 0, mtime: 0, size: 100_000 }), randomBytes(100_000), tarPadding(100_000), tarEnd()])
+  const add = async (content: Buffer) => {
+    await writeFile(join(image, 'file'), content)
+    const real = new BuildSources({
+      unpackTree: async (tar) => {
+        const root = await mkdtemp(join(scratch, 'part-'))
+        await unpack(tar, root, { layer: true }).catch((error: unknown) => {
+          throw badRequest(`invalid archive: ${(error as Error).message}`, error)
+        })
+        return { root, release: () => rm(root, { recursive: true }) }
+      },
+    }, signal)
+    const parts = await real.files('ADD', [{ tree: new BuildTree(image), source: 'file' }], { target: '/x/', path: '/x' }, undefined, { owned: false }, releases)
+    return parts.flatMap((part) => part.files.map((file) => file.header.name))
+  }
+
+  it('is unpacked; what is no tar is copied', async () => {
+    expect(await add(member)).toEqual(['x/', 'x/inside'])
+    expect(await add(gzipSync(member))).toEqual(['x/', 'x/inside'])
+    for (const other of [gzipSync('text'), gzipSync(randomBytes(5000)), Buffer.from('BZh no bzip2'), Buffer.from('\x1f\x8bno gzip', 'latin1')]) expect(await add(other)).toEqual(['x/', 'x/file'])
+  })
+
+  it('that is damaged fails the build', async () => {
+    for (const damaged of [member.subarray(0, 50_000), gzipSync(member).subarray(0, 50_000), Buffer.concat([member.subarray(0, 512 + 100_352), Buffer.alloc(512, 'damaged')])]) {
+      await expect(add(damaged)).rejects.toMatchObject({ statusCode: 400, message: expect.stringContaining('ADD failed: file: invalid archive') as unknown })
+    }
   })
 })
