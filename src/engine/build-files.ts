@@ -6,8 +6,8 @@ import type { Readable } from 'node:stream'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { badRequest, codeOf, HullError, messageOf } from '../base/errors.js'
 import { tarBlock, tarEnd, tarHeader, tarPadding, type TarHeader } from '../base/tar.js'
-import { openFileInRoot, statInRoot } from '../host/paths.js'
-import { pathPattern } from './build-patterns.js'
+import { openFileInRoot, readFileInRoot, statInRoot } from '../host/paths.js'
+import { ignorePatterns, isIgnored, pathPattern, type IgnorePattern } from './build-patterns.js'
 
 /** One file on its way into an image. */
 export interface BuildFile {
@@ -25,15 +25,58 @@ const notFoundText = (path: string) => `file not found in build context or exclu
 /** A path of a Dockerfile as one below the context: '..' stops at its root, as in Docker. */
 export const contextPath = (path: string): string => posix.normalize(`/${path}`).replace(/^\/+/, '').replace(/\/+$/, '')
 
+const ignoreFile = '.dockerignore'
+const ignoreLimit = 1 << 20
+
+const below = (directory: string, name: string): string => (directory === '' ? name : `${directory}/${name}`)
+
+/** A name in `directory`, or what a link there says. What is not UTF-8 cannot go into a tar of ours. */
+function utf8(name: Buffer, directory: string): string {
+  const text = name.toString()
+  if (!Buffer.from(text).equals(name)) throw badRequest(`the name of a file is not UTF-8: ${below(directory, text).slice(0, 300)}`)
+  return text
+}
+
 /** A tree that a stranger wrote, unpacked where only we are. Names resolve inside of it; links in it lead nowhere else. */
 export class BuildTree {
+  /** Paths that are left out of all that is copied. */
+  private readonly hidden = new Set<string>()
+
   constructor(readonly root: string) {}
+
+  /**
+   * Leaves the Dockerfile and .dockerignore out of what is copied, when .dockerignore says so: clients send them all the same, since the daemon
+   * reads them (moby, builder/remotecontext/detect.go). Nothing is removed: a path in the tree may lead out of it on the host.
+   */
+  async hideIgnored(dockerfile: string): Promise<void> {
+    let text: string
+    try {
+      text = (await readFileInRoot(this.root, ignoreFile, ignoreLimit)).toString('utf8')
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return
+      throw badRequest(`cannot read ${ignoreFile}: ${messageOf(error)}`, error)
+    }
+    let patterns: IgnorePattern[]
+    try {
+      patterns = ignorePatterns(text)
+    } catch {
+      // Clients refuse a wrong pattern; the daemon takes none of them then, as Docker's.
+      return
+    }
+    const ignored: string[] = []
+    for (const path of [ignoreFile, dockerfile]) if (await isIgnored(path, patterns)) ignored.push(path)
+    for (const path of ignored) {
+      const parent = posix.dirname(path)
+      this.hidden.add(below(parent === '.' ? '' : await this.resolve(parent), posix.basename(path)))
+    }
+  }
 
   /** The paths that a source names, wildcards resolved, sorted. 400 when there is none. */
   async match(source: string): Promise<string[]> {
     const path = contextPath(source)
     if (!/[*?[]/.test(path)) {
       if (path !== '' && !this.exists(path)) throw badRequest(notFoundText(source))
+      if (this.hidden.size > 0) await this.resolve(path)
       return [path]
     }
     const parts = path.split('/')
@@ -46,7 +89,7 @@ export class BuildTree {
         for (const name of await this.names(directory)) {
           // Others have the thread in between, however many names there are.
           if (++looked % 256 === 0) await immediate()
-          if (matches(name)) next.push(directory === '' ? name : `${directory}/${name}`)
+          if (matches(name.toString())) next.push(below(directory, utf8(name, directory)))
         }
       }
       found = next
@@ -64,10 +107,16 @@ export class BuildTree {
     }
   }
 
-  private async names(directory: string): Promise<string[]> {
+  private async names(directory: string): Promise<Buffer[]> {
     const stat = directory === '' ? await lstat(this.root) : await lstat(join(this.root, directory)).catch(() => undefined)
     // A link to a directory is not walked into: that is what its target is for.
-    return stat?.isDirectory() ? (await readdir(join(this.root, directory))).sort() : []
+    return stat?.isDirectory() ? this.list(directory) : []
+  }
+
+  /** The names in a directory, which is none behind a link; as bytes, since a tar may have any. */
+  private async list(directory: string): Promise<Buffer[]> {
+    const names = (await readdir(join(this.root, directory), { encoding: 'buffer' })).sort(Buffer.compare)
+    return this.hidden.size === 0 ? names : names.filter((name) => !this.hidden.has(below(directory, name.toString())))
   }
 
   isDirectory(path: string): boolean {
@@ -90,7 +139,10 @@ export class BuildTree {
     if (this.isDirectory(path)) {
       // The directory's content; the place that it goes to is made by our caller.
       const real = await this.resolve(path)
-      for (const name of await readdir(join(this.root, real))) await this.walk(real === '' ? name : `${real}/${name}`, target === '' ? name : `${target}/${name}`, into, options)
+      for (const bytes of await this.list(real)) {
+        const name = utf8(bytes, real)
+        await this.walk(below(real, name), below(target, name), into, options)
+      }
       return
     }
     await this.walk(await this.resolve(path), target, into, options)
@@ -106,9 +158,9 @@ export class BuildTree {
         real = posix.dirname(`/${real}`).slice(1)
         continue
       }
-      const here = real === '' ? part : `${real}/${part}`
+      const here = below(real, part)
       const stat = await lstat(join(this.root, here)).catch(() => undefined)
-      if (stat === undefined) throw badRequest(notFoundText(path))
+      if (stat === undefined || this.hidden.has(here)) throw badRequest(notFoundText(path))
       if (stat.isSymbolicLink()) {
         const link = await readlink(join(this.root, here))
         const rest = parts.slice(i + 1).join('/')
@@ -128,9 +180,12 @@ export class BuildTree {
     }
     if (stat.isDirectory()) {
       into.push({ header: { ...header, name: `${target}/`, type: 'dir' } })
-      for (const name of (await readdir(full)).sort()) await this.walk(`${path}/${name}`, `${target}/${name}`, into, options)
+      for (const bytes of await this.list(path)) {
+        const name = utf8(bytes, path)
+        await this.walk(below(path, name), below(target, name), into, options)
+      }
     } else if (stat.isFile()) into.push({ header: { ...header, type: 'file', size: stat.size }, source: path })
-    else if (stat.isSymbolicLink()) into.push({ header: { ...header, mode: 0o777, type: 'symlink', link: await readlink(full) } })
+    else if (stat.isSymbolicLink()) into.push({ header: { ...header, mode: 0o777, type: 'symlink', link: utf8(await readlink(full, { encoding: 'buffer' }), path) } })
     // Sockets, FIFOs and devices are left out: no builder copies them.
   }
 

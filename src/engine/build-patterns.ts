@@ -1,3 +1,5 @@
+import { posix } from 'node:path'
+import { setImmediate as immediate } from 'node:timers/promises'
 import { badRequest } from '../base/errors.js'
 
 /** One step of a pattern: a character that fits, or one of the wildcards. `dirs` is the start of '**' and a slash: any directories, or none. */
@@ -84,4 +86,34 @@ function parse(pattern: string, doubleStars: boolean): Token[] {
     }
   }
   return tokens
+}
+
+/** A line of .dockerignore; `except`: it began with '!'. */
+export interface IgnorePattern {
+  except: boolean
+  matches: (path: string) => boolean
+}
+
+/** What .dockerignore says (moby, patternmatcher/ignorefile). */
+export function ignorePatterns(text: string): IgnorePattern[] {
+  return text.replace(/^\ufeff/, '').split('\n').flatMap((line) => {
+    if (line.startsWith('#') || line.trim() === '') return []
+    const except = line.trim().startsWith('!')
+    const path = line.trim().slice(except ? 1 : 0).trim()
+    if (path === '') throw badRequest('illegal exclusion pattern: "!"')
+    // Below the context, with or without a slash.
+    const clean = posix.normalize(path).replace(/(?<=.)\/$/, '').replace(/^\/(?=.)/, '')
+    return [{ except, matches: pathPattern(clean, { doubleStars: true, orParent: true }) }]
+  })
+}
+
+/** The last line that fits a path, or a directory that it is in, decides. */
+export async function isIgnored(path: string, patterns: readonly IgnorePattern[]): Promise<boolean> {
+  let ignored = false
+  for (const { except, matches } of patterns) {
+    if (except !== ignored) continue
+    await immediate()
+    if (matches(path)) ignored = !except
+  }
+  return ignored
 }

@@ -96,6 +96,7 @@ class Build {
     const { request } = this
     const { instructions, escape } = parseDockerfile(await this.dockerfile())
     this.escape = escape
+    await this.context.hideIgnored(contextPath(request.dockerfile))
     const wanted = this.upToTarget(instructions)
     if (Object.keys(request.labels).length > 0) {
       const pairs = Object.entries(request.labels).sort().map(([key, value]) => `${quoted(key)}=${quoted(value)}`)

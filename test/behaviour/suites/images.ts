@@ -168,7 +168,11 @@ export function defineImages(isolation: 'process' | 'vm'): void {
       expect(triggers.stdout).toContain('# Executing 1 build trigger\n')
       expect(await run('staged')).toBe('triggered')
       expect(await ok('image', 'inspect', '-f', '{{len .Config.OnBuild}}', 'staged')).toBe('0')
-      await ok('rmi', 'squashed', 'linked', 'staged', one, two)
+      // The client sends both, since the daemon reads them.
+      const ignoring = await context({ Dockerfile: `FROM ${testImage}\nCOPY . /ctx/\nCMD ls -A1 /ctx`, '.dockerignore': '.dockerignore\n**/Docker*\n', kept: '' })
+      expect(await build(ignoring, '-t', 'ignoring')).toMatchObject({ code: 0 })
+      expect(await run('ignoring')).toBe('kept')
+      await ok('rmi', 'squashed', 'linked', 'staged', 'ignoring', one, two)
       await ok('image', 'prune', '-f')
       await nothingLeft()
     })

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -61,6 +61,37 @@ describe('a build context', () => {
     await expect(tree.match('relative')).rejects.toMatchObject({ statusCode: 400 })
     expect(await tree.match('out/*').catch(() => [])).toEqual([])
     expect(names(await collected('', ''))).toContainEqual(['absolute', 'symlink'])
+  })
+
+  it('an ignored Dockerfile and .dockerignore are not copied', async () => {
+    await writeFile(join(root, '.dockerignore'), '.docker*\nout\ndir/sub/deep\n')
+    await symlink('.dockerignore', join(root, 'to'))
+    expect(names(await collected('', ''))).toContainEqual(['.dockerignore', 'file'])
+    await tree.hideIgnored('dir/sub/deep')
+    const seen = names(await collected('', '')).map(([name]) => name)
+    expect(seen).toContain('a1.txt')
+    expect(seen).toContain('dir/sub/')
+    // The client leaves out the others.
+    expect(seen).toContain('out')
+    for (const gone of ['.dockerignore', 'dir/sub/deep']) expect(seen).not.toContain(gone)
+    for (const gone of ['.dockerignore', 'dir/sub/deep', 'dir/inner', 'to', '.d*', 'dir/*/deep']) await expect(tree.match(gone), gone).rejects.toMatchObject({ statusCode: 400, message: expect.stringContaining('excluded by .dockerignore') as unknown })
+    // On the disk they stay, wherever a path leads.
+    tree = new BuildTree(root)
+    await writeFile(join(root, '.dockerignore'), '*\n[\n')
+    await tree.hideIgnored('a1.txt')
+    expect(await tree.match('a1.txt')).toEqual(['a1.txt'])
+    await writeFile(join(root, '.dockerignore'), 'out\n')
+    await tree.hideIgnored('out/secret').catch(() => {})
+    expect(await readFile(join(outside, 'secret'), 'utf8')).toBe('secret')
+    expect(await tree.match('.dockerignore')).toEqual(['.dockerignore'])
+  })
+
+  it('a name that is not UTF-8 is told', async () => {
+    await writeFile(Buffer.concat([Buffer.from(join(root, 'dir/n')), Buffer.from([0xe9])]), '')
+    for (const path of ['', 'dir']) await expect(collected(path, 'x'), path).rejects.toMatchObject({ statusCode: 400, message: 'the name of a file is not UTF-8: dir/n\ufffd' })
+    await expect(tree.match('dir/n*')).rejects.toMatchObject({ statusCode: 400 })
+    expect(await tree.match('dir/i*')).toEqual(['dir/inner'])
+    expect(names(await collected('dir/sub', 'x'))).toEqual([['x/deep', 'file']])
   })
 
   it('the digest knows content, name and mode, and no times', async () => {
