@@ -43,7 +43,8 @@ function work(): BuildWork {
 const sources = () => new BuildSources({
   unpackTree: async (tar) => {
     const root = await mkdtemp(join(scratch, 'part-'))
-    for await (const path of tar) await run('cp', ['-a', `${image}${String(path)}`, `${root}/x`])
+    // An archive of bytes is an empty one.
+    for await (const path of tar) if (typeof path === 'string') await run('cp', ['-a', `${image}${path}`, `${root}/x`])
     return { root, release: () => rm(root, { recursive: true }) }
   },
 }, signal)
