@@ -157,7 +157,7 @@ export class Lifecycle {
     record.state.oomKilled = false
     record.state.startedAt = new Date().toISOString()
     delete record.state.finishedAt
-    this.#hold(container, sandbox)
+    this.hold(container, sandbox)
     await this.parts.store.keep(record)
     this.health.begin(container)
     this.metrics.starts.observe({ isolation: record.isolation }, (performance.now() - begun) / 1000)
@@ -205,7 +205,8 @@ export class Lifecycle {
 
   // exit ---------------------------------------------------------------------------------------------------
 
-  #hold(container: Container, sandbox: Sandbox): void {
+  /** The sandbox is the container's from here on, until it ends: it was started, or it outlived an earlier daemon. */
+  hold(container: Container, sandbox: Sandbox): void {
     container.sandbox = sandbox
     container.ended = sandbox.exited
       .then((exit) => this.#lock.run(container.id, () => this.#exited(container, sandbox, exit)))
@@ -488,11 +489,6 @@ export class Lifecycle {
   async specOf(record: ContainerRecord): Promise<WorkloadSpec> {
     const root = await this.parts.images.rootfs(record.imageId).catch(() => ({ layers: [], chainId: '' }))
     return workloadSpec(record, root, this.parts.paths, await this.connections.place(record, false))
-  }
-
-  /** A sandbox that outlived its daemon is the container's again. */
-  takeBack(container: Container, sandbox: Sandbox): void {
-    this.#hold(container, sandbox)
   }
 
   /** Removes what was being removed, or goes by itself. A failure is told in the log and tried again by the next daemon. */

@@ -51,7 +51,7 @@ async function find(life: Lifecycle, container: Container): Promise<Found> {
 
 async function goOn(life: Lifecycle, container: Container, sandbox: Sandbox): Promise<void> {
   const { record } = container
-  life.takeBack(container, sandbox)
+  life.hold(container, sandbox)
   // A daemon that died in the middle of a commit left it frozen.
   if (record.state.status === 'running') await sandbox.unpause().catch((error: unknown) => log.warn('cannot thaw a container', { id: record.id, error: messageOf(error) }))
   await finishUpdate(life, container)
