@@ -23,7 +23,7 @@ export type EngineOptions = Omit<LifecycleParts, 'volumes'> &
     /** Bytes of one unpacked layer, for `docker history`. */
     layerSize: (diffId: string) => number
     /** Clean-up that has to know what still runs: called when everything has been taken back. */
-    afterRestore: () => Promise<void>
+    afterRestore: () => Promise<{ rest: Promise<void> }>
     /** Ends what must not outlive the daemon. */
     beforeLeave: () => Promise<void>
   }
@@ -87,8 +87,9 @@ export class HullEngine implements Engine {
       if (root) chains.add(root.chainId)
     }
     await this.options.images.collectGarbage(chains)
-    // A full disk must not keep the daemon from what runs already.
-    await this.options.afterRestore().catch((error: unknown) => log.warn('cannot clean up after the restart', { error: messageOf(error) }))
+    // A full disk must not keep the daemon from what runs already, and what takes its time not from serving.
+    const complain = (error: unknown) => log.warn('cannot clean up after the restart', { error: messageOf(error) })
+    await this.options.afterRestore().then(({ rest }) => void rest.catch(complain), complain)
   }
 
   /** The daemon goes; workloads stay. */

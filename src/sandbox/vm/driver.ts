@@ -22,7 +22,7 @@ import { hypervisorVersion, landlockWords } from './explain.js'
 import { FileServer, fileServerDirectory } from './fileserver.js'
 import { findFileServer, type FileServerParts } from './fileserver-parts.js'
 import { configFrames, holdFrames, rehearseFrames, runFrames } from './guestspec.js'
-import { collectJailRoots, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
+import { jailRootsIn, ensureJailRoot, findVmParts, type VmParts } from './jailroot.js'
 import { jailConfig } from './jailspec.js'
 import { AheadMachines } from './ahead-machines.js'
 import { wantedStart } from './ahead.js'
@@ -464,17 +464,26 @@ export class VmDriver implements SandboxDriver {
     return this.ahead.full()
   }
 
-  /** Ends machines that were made ahead by a daemon that died, and removes jails of older QEMUs and kernels that no VM uses. For the start of the daemon, after adoption. */
-  async collectGarbage(): Promise<void> {
+  /**
+   * Ends machines that were made ahead by a daemon that died, and looks what lies there. For the start of the daemon, after adoption. `rest` removes what of it is a jail or template of an
+   * older QEMU or kernel that no VM uses; it asks for the accelerator, which takes half a minute on a host whose KVM hangs: the daemon serves meanwhile.
+   */
+  async collectGarbage(): Promise<{ rest: Promise<void> }> {
     const runDirs = join(this.options.execRoot, 'containers')
     for (const id of await readdir(runDirs).catch(() => [])) {
       const record = this.live.has(id) ? undefined : await readRecord(join(runDirs, id))
       if (record?.start === 'pool') await this.removeLeftover(join(runDirs, id))
     }
+    const [jails, templates] = await Promise.all([jailRootsIn(this.jails), this.templates.names()])
+    return { rest: this.collectOld(jails, templates) }
+  }
+
+  private async collectOld(jails: readonly string[], templates: readonly string[]): Promise<void> {
     const { jailRoot } = await this.prepare()
     const files = await this.fileServer().then((parts) => [parts.root], () => [])
-    await this.templates.collect(jailRoot)
-    await collectJailRoots(this.jails, new Set([jailRoot, ...files, ...[...this.live.values()].flat()]))
+    await this.templates.collect(jailRoot, templates)
+    const inUse = new Set([jailRoot, ...files, ...[...this.live.values()].flat()])
+    for (const path of jails) if (!inUse.has(path)) await rm(path, { recursive: true, force: true })
   }
 }
 

@@ -198,10 +198,8 @@ export async function lockDirectories(directory: string): Promise<void> {
   await chmod(directory, 0o555)
 }
 
-/** Removes jails of older QEMUs and kernels, and what a crash left half made. `inUse`: roots of VMs that run. */
-export async function collectJailRoots(directory: string, inUse: ReadonlySet<string>): Promise<void> {
-  for (const name of await readdir(directory).catch(() => [])) {
-    const path = join(directory, name)
-    if (/^(jail|files|tmp)-[0-9a-f]+$/.test(name) && !inUse.has(path)) await rm(path, { recursive: true, force: true })
-  }
+/** Paths of all jails' roots, and of what a crash left of one half made. */
+export async function jailRootsIn(directory: string): Promise<string[]> {
+  const names = await readdir(directory).catch(() => [])
+  return names.filter((name) => /^(jail|files|tmp)-[0-9a-f]+$/.test(name)).map((name) => join(directory, name))
 }

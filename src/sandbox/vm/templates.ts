@@ -193,11 +193,16 @@ export class Templates {
     await Promise.all([...this.open].map(([key, held]) => this.drop(key, held)))
   }
 
-  /** Removes templates of other programs than these or of images that are gone, and what a daemon left half made. For the start of the daemon. */
-  async collect(jailRoot: string): Promise<void> {
-    for (const name of await readdir(this.directory).catch(() => [])) {
+  /** What lies in the templates' directory. */
+  names(): Promise<string[]> {
+    return readdir(this.directory).catch(() => [])
+  }
+
+  /** Removes those of `names` that are templates of other programs than these or of images that are gone, or what a daemon left half made. For the start of the daemon. */
+  async collect(jailRoot: string, names: readonly string[]): Promise<void> {
+    for (const name of names) {
       const stamp = await readStamp(join(this.directory, name)).catch(() => undefined)
-      if ((stamp?.jail !== basename(jailRoot) || (await isStale(stamp))) && !this.open.has(name)) await rm(join(this.directory, name), { recursive: true, force: true })
+      if ((stamp?.jail !== basename(jailRoot) || (await isStale(stamp))) && !this.open.has(name) && !this.building.has(name)) await rm(join(this.directory, name), { recursive: true, force: true })
     }
   }
 

@@ -3,13 +3,14 @@ import { createReadStream, existsSync, readdirSync, readFileSync } from 'node:fs
 import { copyFile, readdir, readFile, rm, symlink, truncate, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { deleteLink, listLinks, openTap, setAddress, setLink } from '../../../src/host/link.js'
 import { childrenOf, processStatus } from '../../../src/host/process.js'
 import type { Sandbox, WorkloadSpec } from '../../../src/sandbox/types.js'
 import type { VmDriver } from '../../../src/sandbox/vm/driver.js'
 import { IMAGE_SLOTS } from '../../../src/sandbox/vm/qemu.js'
 import { vmDirectory } from '../../../src/sandbox/vm/vmdir.js'
+import { sleep } from '../../lib/daemon.js'
 import { Lab, readFramed } from './lab.js'
 
 let lab: Lab
@@ -188,13 +189,28 @@ describe('the wall around a virtual machine', () => {
     expect(await listLinks(name)).toEqual([])
   })
 
+  it('a daemon begins without waiting for what takes half a minute where KVM hangs', async () => {
+    let answer = (_: unknown) => {}
+    const asked = vi.spyOn(driver as unknown as { prepare: () => Promise<unknown> }, 'prepare').mockReturnValue(new Promise((resolve) => (answer = resolve)))
+    try {
+      const { rest } = await driver.collectGarbage() // the old one never came back from here
+      expect(asked).toHaveBeenCalledTimes(1)
+      expect(await Promise.race([rest.then(() => 'done'), sleep(100).then(() => 'waits')])).toBe('waits')
+      asked.mockRestore()
+      answer(await (driver as unknown as { prepare: () => Promise<unknown> }).prepare())
+      await rest
+    } finally {
+      asked.mockRestore()
+    }
+  })
+
   it('jails of older builds go, the one in use stays', async () => {
     const { mkdir } = await import('node:fs/promises')
     await driver.validate(lab.spec(['true']))
     const directory = join(lab.directory, 'data/vm')
     await mkdir(join(directory, 'jail-0123456789abcdef01234567/lib'), { recursive: true })
     await mkdir(join(directory, 'tmp-0123456789ab'))
-    await driver.collectGarbage()
+    await (await driver.collectGarbage()).rest
     const left = (await readdir(directory)).filter((entry) => entry !== 'accelerator.json' && entry !== 'templates' && !entry.startsWith('files-')) // the file server's root is in use too
     expect(left).toHaveLength(1)
     expect((await readFile(join(directory, left[0]!, 'vmlinux'))).length).toBeGreaterThan(1 << 20)
