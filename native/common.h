@@ -91,6 +91,7 @@ bool streams_register(napi_env env, napi_value exports);
 bool process_register(napi_env env, napi_value exports);
 bool spawn_register(napi_env env, napi_value exports);
 bool tree_register(napi_env env, napi_value exports);
+bool replace_register(napi_env env, napi_value exports);
 bool userns_register(napi_env env, napi_value exports);
 bool memory_register(napi_env env, napi_value exports);
 bool clock_register(napi_env env, napi_value exports);

@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf, messageOf } from '../base/errors.js'
 import { sweepTemporaries, writeFileAtomic } from '../base/files.js'
 import { log } from '../base/log.js'
+import { native } from '../host/native.js'
 import { removeTree } from '../host/remove-tree.js'
 import type { IdMap } from '../host/subid.js'
 import type { Isolation } from '../sandbox/types.js'
@@ -109,8 +110,7 @@ export class ContainerStore {
       if (durable) {
         await writeFileAtomic(path, JSON.stringify(record))
       } else {
-        await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 })
-        await rename(`${path}.tmp`, path)
+        await native.replaceFile(path, `${path}.tmp`, JSON.stringify(record), 0o600)
       }
       this.#unwritten.delete(record.id)
     })

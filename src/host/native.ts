@@ -37,6 +37,8 @@ export interface Native {
 
   /** Removes a tree, or nothing when there is none: unlink(2) and rmdir(2), no link followed, no mount entered (fts(3)). ENAMETOOLONG: it is too deep. */
   removeTree(path: string): Promise<void>
+  /** Writes `text` (UTF-8, no NUL) to `temporary`, made with `mode`, and renames it to `path`: open(2), write(2), rename(2), no fsync. On failure `temporary` is gone. */
+  replaceFile(path: string, temporary: string, text: string, mode: number): Promise<void>
 
   // network ----------------------------------------------------------------------------------------------
   /** A new network namespace with `lo` up, kept alive by a bind mount on `path` (the file is made). */
