@@ -109,7 +109,7 @@ export class Lifecycle {
     await this.parts.drivers[container.record.isolation].begin?.(await this.specOf(container.record))
   }
 
-  /** A client waits for the output of a container that does not run: docker run and docker start do so some milliseconds before they start it. */
+  /** A client waits for the output of a container that does not run, or has made one that removes itself: docker run and docker start do so some milliseconds before they start it. */
   expectStart(container: Container): void {
     this.#expected.expect(container)
   }
@@ -220,7 +220,9 @@ export class Lifecycle {
     container.sandbox = undefined
     // Before the supervisor's note of it goes: a daemon that dies meanwhile leaves the next one to guess otherwise.
     record.state.ending = { code: exit.code, oomKilled: exit.oomKilled, finishedAt: exit.finishedAt.toISOString() }
-    await Promise.all([this.health.end(container), this.parts.store.keep(record)])
+    // What removes itself then is removed by the next daemon whatever it was, so that nobody asks for its end.
+    const passing = record.hostConfig.AutoRemove && !container.keep
+    await Promise.all([this.health.end(container), passing ? undefined : this.parts.store.keep(record)])
     await this.#release(container, sandbox)
     recordExit(record, exit)
     container.endRun()
@@ -466,6 +468,7 @@ export class Lifecycle {
         id: record.id,
         stateDir: this.parts.store.directory(record.id),
         runDir: this.#runDir(container),
+        ephemeral: record.hostConfig.AutoRemove,
       })
       if (record.state.removeVolumes || record.hostConfig.AutoRemove) await this.parts.volumes.removeAnonymous(record)
       await this.parts.store.remove(record.id)

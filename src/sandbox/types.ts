@@ -319,7 +319,7 @@ export interface SandboxDriver {
    *  {@link removeState} end what is kept for the next such job. */
   files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob>
   /** The container is being removed: frees its writable layer under stateDir. The sandbox is gone already. */
-  removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void>
+  removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir' | 'ephemeral'>): Promise<void>
 }
 
 /** Live kernel objects that network/ made for this start. */

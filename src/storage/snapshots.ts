@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, renameSync } from 'node:fs'
 import { chmod, chown, mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { codeOf, internal } from '../base/errors.js'
+import { codeOf, internal, messageOf } from '../base/errors.js'
+import { log } from '../base/log.js'
 import { MOUNT_ATTR, mountOverlay, unmount } from '../host/mount.js'
 import { idmapMount } from '../host/userns.js'
 import type { Layers } from './layers.js'
@@ -32,6 +33,9 @@ export interface SnapshotOwners {
 
 const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
+/** Folder of what is being removed while nobody waits for it; no id is called so. */
+const condemned = '.removed'
+
 /** Writable overlayfs layers below `dataRoot/overlay/<id>`, for containers without a kernel of their own. */
 export class Snapshots {
   private constructor(
@@ -42,7 +46,9 @@ export class Snapshots {
   static async open(dataRoot: string, layers: Layers): Promise<Snapshots> {
     const root = join(dataRoot, 'overlay')
     await mkdir(join(root, 'l'), { recursive: true, mode: 0o700 })
+    await mkdir(join(root, condemned), { recursive: true, mode: 0o700 })
     const snapshots = new Snapshots(root, layers)
+    for (const name of await readdir(join(root, condemned))) snapshots.removeLater(join(root, condemned, name))
     for (const id of await snapshots.list()) await snapshots.clearMapped(join(root, id))
     return snapshots
   }
@@ -126,20 +132,35 @@ export class Snapshots {
     return unmount(join(this.directory(id), 'merged'))
   }
 
-  /** Unmounts and deletes a container's writable layer. No error when it is gone. */
-  async remove(id: string): Promise<void> {
+  /**
+   * Unmounts and deletes a container's writable layer. No error when it is gone. `later`: it is out of the way at once, and its space comes back in a moment, or when a later daemon
+   * begins: who waits for `docker run --rm` does not wait for that.
+   */
+  async remove(id: string, later = false): Promise<void> {
     const directory = this.directory(id)
     while (unmount(join(directory, 'merged'))) {
       // whatever was stacked there
     }
     await this.clearMapped(directory)
-    await removeTree(directory)
+    if (!later) return removeTree(directory)
+    const aside = join(this.root, condemned, id)
+    try {
+      renameSync(directory, aside)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return
+      return removeTree(directory) // one of that name is being removed
+    }
+    this.removeLater(aside)
+  }
+
+  private removeLater(path: string): void {
+    removeTree(path).catch((error: unknown) => log.error('cannot remove the files of a container that is gone', { path, error: messageOf(error) }))
   }
 
   /** The ids that have a directory. */
   async list(): Promise<string[]> {
     try {
-      return (await readdir(this.root)).filter((name) => name !== 'l')
+      return (await readdir(this.root)).filter((name) => name !== 'l' && name !== condemned)
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return []
       throw error

@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
-import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmod, chown, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { badRequest, internal, messageOf } from '../../base/errors.js'
 import { log } from '../../base/log.js'
@@ -148,7 +148,7 @@ export class ProcessDriver implements SandboxDriver {
       const config = await buildConfig(spec, wall, { rootfs: snapshot.merged, cgroupPath: supervisedOptions.cgroupPath, runDir: spec.runDir, attachments, ...(owners ? { userns: owners.userns } : {}) })
       useCachedFilter(supervisedOptions.runtime, config)
       if (supervisedOptions.runtime.kind === 'crun') shareMasks(config, join(this.options.execRoot, 'empty'))
-      await writeFile(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 })
+      writeFileSync(join(spec.runDir, 'config.json'), serialize(config), { mode: 0o600 }) // at once: /run is memory
       const supervised = await begun.supervisor.create()
       void keepFilter(supervisedOptions.runtime, spec.id, config)
       // crun has a copy of its own, and this one lies in memory for nothing.
@@ -189,7 +189,7 @@ export class ProcessDriver implements SandboxDriver {
     // Bind-mounted into the container: readable for every uid in there. The directory around them is not.
     await Promise.all(Object.entries({ hosts, hostname, 'resolv.conf': resolvConf }).map(async ([name, text]) => {
       const path = join(spec.runDir, name)
-      await writeFile(path, text, { mode: 0o644 })
+      writeFileSync(path, text, { mode: 0o644 }) // at once: /run is memory
       if (owners) await chown(path, owners.uid, owners.gid)
     }))
     if (spec.namespaces?.ipc === 'shareable') {
@@ -239,9 +239,9 @@ export class ProcessDriver implements SandboxDriver {
     return { ...job, done }
   }
 
-  async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir'>): Promise<void> {
+  async removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir' | 'ephemeral'>): Promise<void> {
     await this.callOff(spec)
     await releaseFiles(spec, this.options.snapshots)
-    await this.options.snapshots.remove(spec.id)
+    await this.options.snapshots.remove(spec.id, spec.ephemeral)
   }
 }

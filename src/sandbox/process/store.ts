@@ -8,7 +8,7 @@ export interface SnapshotStore {
   /** False: it was not mounted. */
   unmount(id: string): boolean
   /** Unmounts, and deletes the writable layer. */
-  remove(id: string): Promise<void>
+  remove(id: string, later?: boolean): Promise<void>
 }
 
 /** A user namespace (its file), and the host's ids of its root. */

@@ -1,11 +1,14 @@
 import { execFileSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
 import { lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { until } from '../../lib/daemon.js'
 import { dockerArchive, image, layer, tar, type FixtureImage } from '../../lib/image-fixtures.js'
 import { Disks } from '../../../src/storage/disk.js'
 import { ErofsImages } from '../../../src/storage/erofs.js'
+import { Snapshots } from '../../../src/storage/snapshots.js'
 import { harness, type Harness } from './harness.js'
 
 let h: Harness
@@ -143,6 +146,25 @@ describe('snapshots', () => {
     await h.storage.snapshots.remove('c1')
     // the layers are as they were
     expect(await readFile(join(layers[0]!, 'bin/su'), 'utf8')).toBe('elf')
+  })
+
+  it('what is removed later is out of the way at once, also twice; what a daemon left of it goes with the next', async () => {
+    const { layers } = await load(rich())
+    const { snapshots } = h.storage
+    const aside = join(dirname(dirname(snapshots.paths('later', layers).upper)), '.removed')
+    const gone = () => until('the files are gone', async () => (await readdir(aside)).length === 0)
+    for (let time = 0; time < 3; time++) {
+      const snapshot = await snapshots.prepare('later', layers)
+      await snapshots.mount(snapshot)
+      for (let n = 0; n < 500; n++) writeFileSync(join(snapshot.merged, `file${n}`), '')
+      await snapshots.remove('later', true)
+      expect([await mounted(snapshot.merged), existsSync(snapshot.upper), await snapshots.list()]).toEqual([false, false, []])
+    }
+    await snapshots.remove('later', true)
+    await gone()
+    await mkdir(join(aside, 'left/upper/a'), { recursive: true })
+    await Snapshots.open(dirname(dirname(aside)), {} as never)
+    await gone()
   })
 
   it('volatile: can be mounted again after an orderly end', async () => {
