@@ -146,6 +146,8 @@ export class Containers implements ContainerEngine {
         throw error
       }
     })
+    // What goes by itself is made in order to be started now; `docker create` of another may be for tomorrow.
+    if (record.hostConfig.AutoRemove) this.lifecycle.expectStart(container)
     return { id, warnings: record.warnings }
   }
 

@@ -37,8 +37,8 @@ export interface SlotPoolOptions {
 
 type Kind = 's' | 'i'
 
-/** A refill begins this long after a slot was taken (milliseconds): the kernel's rtnl lock belongs to the container that is starting. */
-const refillDelayMs = 60
+/** A refill begins this long after a slot was taken (milliseconds): the kernel's rtnl lock belongs to the container that is starting, and on a slow machine the processors do, until a short one has ended. */
+const refillDelayMs = 150
 /** After a failure (no memory, no descriptors) the pool waits this long. */
 const retryDelayMs = 2_000
 
