@@ -51,7 +51,8 @@ export function defineImages(isolation: 'process' | 'vm'): void {
   async function nothingLeft(): Promise<void> {
     expect(await ok('ps', '-aq')).toBe('')
     expect(await readdir(join(daemon.dataRoot, 'image/ingest'))).toEqual([])
-    expect((await readdir(join(daemon.dataRoot, 'overlay'))).filter((name) => name !== 'l')).toEqual([])
+    expect((await readdir(join(daemon.dataRoot, 'overlay'))).filter((name) => name !== 'l' && name !== '.removed')).toEqual([])
+    await until('what was moved aside is deleted', async () => (await readdir(join(daemon.dataRoot, 'overlay/.removed'))).length === 0)
     expect((await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(`${daemon.dataRoot}/overlay`))).toEqual([])
   }
 
