@@ -44,7 +44,8 @@ const startWords: Record<string, RegExp> = {
   'hull-vmm': new RegExp(`${inVm}the virtual machine ended with code 137 before the workload ran: unknown\n`),
   'QEMU': QEMU,
   'QEMU of a VM with a volume': QEMU,
-  'the file server': new RegExp(`${inVm}the file server of the mounts ended: unknown\n`),
+  // hull-vmm sees it first, or the daemon does.
+  'the file server': new RegExp(`${inVm}(the virtual machine ended with code 125 before the workload ran: )?the file server of the mounts ended: unknown\n`),
 }
 /** Matches nothing. */
 const NEVER = /(?!)/
