@@ -22,7 +22,7 @@ export type EngineOptions = Omit<LifecycleParts, 'volumes'> &
     volumeStore: VolumeStore
     /** Bytes of one unpacked layer, for `docker history`. */
     layerSize: (diffId: string) => number
-    /** Clean-up that has to know what still runs: called when everything has been taken back. */
+    /** Clean-up that has to know what still runs: called when everything has been taken back. `rest` is not waited for: the daemon serves meanwhile. */
     afterRestore: () => Promise<{ rest: Promise<void> }>
     /** Ends what must not outlive the daemon. */
     beforeLeave: () => Promise<void>

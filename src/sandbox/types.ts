@@ -318,7 +318,7 @@ export interface SandboxDriver {
   /** Work on the files of a container that does not run (or never has). No sandbox of it exists until the job is done; {@link create} and
    *  {@link removeState} end what is kept for the next such job. */
   files(spec: WorkloadSpec, operation: FileOperation): Promise<FileJob>
-  /** The container is being removed: frees its writable layer under stateDir. The sandbox is gone already. */
+  /** The container is being removed: frees its writable layer under stateDir. The sandbox is gone already. `ephemeral`: the space may come back a moment later. */
   removeState(spec: Pick<WorkloadSpec, 'id' | 'stateDir' | 'runDir' | 'ephemeral'>): Promise<void>
 }
 

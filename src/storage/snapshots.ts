@@ -1,5 +1,5 @@
-import { existsSync, renameSync } from 'node:fs'
-import { chmod, chown, mkdir, readdir, rm, rmdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, chown, mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { codeOf, internal, messageOf } from '../base/errors.js'
 import { log } from '../base/log.js'
@@ -145,7 +145,7 @@ export class Snapshots {
     if (!later) return removeTree(directory)
     const aside = join(this.root, condemned, id)
     try {
-      renameSync(directory, aside)
+      await rename(directory, aside)
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return
       return removeTree(directory) // one of that name is being removed

@@ -7,7 +7,7 @@ export interface SnapshotStore {
   mount(snapshot: MountedSnapshot, options?: { volatile?: boolean; owners?: MappedOwners }): Promise<void>
   /** False: it was not mounted. */
   unmount(id: string): boolean
-  /** Unmounts, and deletes the writable layer. */
+  /** Unmounts, and deletes the writable layer. `later`: moves it aside, and nobody waits for the deletion. */
   remove(id: string, later?: boolean): Promise<void>
 }
 
