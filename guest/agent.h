@@ -47,6 +47,8 @@ int make_dirs(const char *path);
 int make_file(const char *path);
 
 /* ---- agent_seed.c ---- */
+/* Before HELLO: nothing is read. */
+void seed_prepare(void);
 /* SEED: random pool and clock. False when any part failed: nothing may run then. */
 bool seed(const uint8_t *payload, uint32_t size);
 
@@ -68,6 +70,8 @@ extern struct config config;
 
 /* Takes `text` (malloc'd, valid text) and does what it says, up to READY. False with a message. */
 bool configure(char *text, size_t size, char *message);
+/* Only reads it into `config`, whose strings are in `text` from then on. */
+bool config_parse(char *text, size_t size, char *message);
 bool fail(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Collects a repeated key. False: too many or no memory. */
 bool list_collect(struct list *list, const char *text, size_t size, const char *key);
@@ -93,6 +97,8 @@ int cgroup_open(void);
 void cgroup_kill(void);
 /* True when the kernel killed a process of the container for want of memory. */
 bool cgroup_oom(void);
+/* A descriptor of its memory.events for poll(2), the caller's; -1 with errno. */
+int cgroup_events(void);
 /* Value of `name` in a flat keyed cgroup file, 0 when it is not there. */
 uint64_t cgroup_value(const char *file, const char *name);
 
@@ -103,8 +109,10 @@ void pressure_prepare(void);
 void pressure_watch(void);
 
 /* ---- agent_disk.c: the root file system as seen by the agent ---- */
-/* Before HELLO: what can be done for every container's disks. A memory template has the disk that its clones get: mounts it, if the command line names one. */
-void disk_prepare(void);
+/* Before HELLO: what can be done for every container's disks. A memory template has the disk that its clones get: mounts it, if the command line names one. In the template of one image the container's root is ready after it: true. */
+bool disk_prepare(void);
+/* Before HELLO, and before disk_prepare: the files over /etc, empty. */
+void etc_prepare(void);
 bool root_mount(const struct config *c, char *message);
 /* Writes everything to the disk and unmounts it. */
 void root_unmount(void);
@@ -135,9 +143,14 @@ bool socket_known(uint32_t index);
 /* Listens where the host waits for a connection, and nowhere else. Called every round. */
 void sockets_update(void);
 
-/* ---- agent_root.c, agent_dev.c: run in the container's first process, after pivot_root ---- */
-bool container_root(const struct config *c, const char *cwd, bool tty, char *message);
-/* In the container's root: the directories and files that container_root mounts something over. */
+/* ---- agent_root.c, agent_dev.c: run in the container's first process ---- */
+/* pivot_root, and what every container has mounted. Of the configuration it looks at `privileged` and `shm_size` only: it may be done before there is one. */
+bool container_enter(const struct config *c, char *message);
+/* After it: names, mounts and sysctls that the configuration asks for. `shares`: from shares_take. */
+bool container_furnish(const struct config *c, struct share *shares, const char *cwd, bool tty, char *message);
+/* After it, or right after container_enter for what asks for no sysctls and mounts nothing there: what is not to be seen or not to be written. */
+bool container_hide(const struct config *c, char *message);
+/* In the container's root: the directories and files that container_enter mounts something over. */
 void container_places(void);
 bool container_dev(const struct config *c, char *message);
 /* mount(2) options as --tmpfs takes them. False on a word nobody knows. */
@@ -197,7 +210,31 @@ struct report {
  * False with a message and Docker's exit code. */
 bool spawn(const struct spec *spec, int container, struct started *out, int *code, char *message);
 /* So that the container's file systems can be unmounted: its namespaces end with its last process. */
+void namespaces_hold(pid_t pid);
 void namespaces_release(void);
+/* clone3(2) of a process that is in `cgroup` (a directory's descriptor) from its first moment. */
+pid_t clone_into(int cgroup, uint64_t flags, int *pidfd);
+/* The kinds of namespace that a container has of its own, but for the cgroup one, which its first process makes. */
+#define CONTAINER_NAMESPACES (CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC)
+struct stdio {
+  int in, out, err; /* the child's ends */
+};
+/* Signals as a new program expects them. */
+void signals_reset(void);
+bool oom_score_apply(const struct spec *spec, char *message);
+/* The rest of the way of a process that is inside: user, terminal or pipes, limits, privileges, the command. `program`: descriptor of the init, or in a rehearsal of the agent, that is executed in place of the command; -1: none. Returns Docker's exit code with a message; does not return when it went well. */
+int become(const struct spec *spec, bool first, int program, const struct stdio *pipes, int report, char *message);
+#define TINI "/tini"
+
+/* ---- agent_waiting.c: the container's first process, made in the template ---- */
+/* Before HELLO, with the container's root ready. Whatever fails here is told when a container's own start comes to it. */
+void waiting_prepare(void);
+/* Makes the waiting process the container's first one, as spawn would have: only when it is there and nothing of configuration and specification asks for another. */
+bool waiting_take(const struct spec *spec, struct started *out);
+/* Ends it, if it is still there. */
+void waiting_drop(void);
+/* A child has ended: true when it was this one. */
+bool waiting_reaped(pid_t pid);
 
 /* Sends a report; `terminal` goes along when it is one. */
 void report_tell(int report, char what, int code, const char *message, int terminal);

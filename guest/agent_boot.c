@@ -131,10 +131,12 @@ int boot(void) {
   must_mount("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755,size=16m");
   must_mount("cgroup2", DIR_CGROUP, MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
   /* What is the same for every container, before HELLO: a clone of a template finds it done. */
+  seed_prepare();
   cgroup_prepare();
   net_prepare();
   pressure_prepare();
-  disk_prepare();
+  etc_prepare();
+  if (disk_prepare()) waiting_prepare();
   /* Else kcompactd wakes up twice a second to look whether memory is in order: half of all that an idle machine does. It still comes when it is called. */
   file_write("/proc/sys/vm/compaction_proactiveness", "0");
   return open_port();

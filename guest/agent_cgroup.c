@@ -10,8 +10,38 @@
 
 #include "agent.h"
 
+/* Files that every start needs, open: a clone of a template need not look for them. */
+static struct {
+  const char *name;
+  int flags, fd;
+} kept[] = {{"memory.max", O_WRONLY, -1}, {"pids.max", O_WRONLY, -1}, {"memory.events", O_RDONLY, -1}};
+#define KEPT (sizeof kept / sizeof *kept)
+/* Another one of memory.events: what is read from one is news to the other. */
+static int events = -1;
+
+static void keep(void) {
+  char path[128];
+  for (size_t i = 0; i < KEPT; i++) {
+    if (kept[i].fd >= 0) close(kept[i].fd);
+    snprintf(path, sizeof path, DIR_CONTAINER_CGROUP "/%s", kept[i].name);
+    kept[i].fd = open(path, kept[i].flags | O_CLOEXEC);
+  }
+  if (events >= 0) close(events);
+  events = open(DIR_CONTAINER_CGROUP "/memory.events", O_RDONLY | O_CLOEXEC);
+}
+
+static int kept_file(const char *name) {
+  for (size_t i = 0; i < KEPT; i++)
+    if (strcmp(kept[i].name, name) == 0) return kept[i].fd;
+  return -1;
+}
+
+int cgroup_events(void) { return fcntl(events, F_DUPFD_CLOEXEC, 0); }
+
 static bool knob(const char *file, const char *value, char *message) {
   char path[128];
+  int fd = kept_file(file);
+  if (fd >= 0) return pwrite(fd, value, strlen(value), 0) >= 0 || fail(message, "cgroup %s=%s: %s", file, value, strerror(errno));
   snprintf(path, sizeof path, DIR_CONTAINER_CGROUP "/%s", file);
   int error = file_write(path, value);
   return error == 0 || fail(message, "cgroup %s=%s: %s", file, value, strerror(-error));
@@ -28,6 +58,7 @@ void cgroup_prepare(void) {
   const char *controllers[] = {"+memory", "+pids", "+cpu", "+io", "+cpuset"};
   for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++) file_write(DIR_CGROUP "/cgroup.subtree_control", controllers[i]);
   if (mkdir(DIR_CONTAINER_CGROUP, 0755) < 0) die("cgroup: %s", strerror(errno));
+  keep();
 }
 
 bool cgroup_renew(char *message) {
@@ -36,7 +67,9 @@ bool cgroup_renew(char *message) {
     if (errno != EBUSY || i == 100) return fail(message, "cgroup: %s", strerror(errno));
     usleep(1000);
   }
-  return mkdir(DIR_CONTAINER_CGROUP, 0755) == 0 || fail(message, "cgroup: %s", strerror(errno));
+  if (mkdir(DIR_CONTAINER_CGROUP, 0755) < 0) return fail(message, "cgroup: %s", strerror(errno));
+  keep();
+  return true;
 }
 
 bool cgroup_setup(const struct config *c, char *message) {
@@ -75,7 +108,10 @@ void cgroup_kill(void) {
 uint64_t cgroup_value(const char *file, const char *name) {
   char path[128], text[8192];
   snprintf(path, sizeof path, DIR_CONTAINER_CGROUP "/%s", file);
-  if (file_read(path, text, sizeof text, false) <= 0) return 0;
+  int fd = kept_file(file);
+  ssize_t n = fd < 0 ? file_read(path, text, sizeof text, false) : pread(fd, text, sizeof text - 1, 0);
+  if (n <= 0) return 0;
+  text[n] = 0;
   if (name == NULL) return strtoull(text, NULL, 10); /* a single value; "max" is 0 */
   char *rest = NULL;
   size_t length = strlen(name);

@@ -64,9 +64,13 @@ static bool parse(struct config *c, char *message) {
          fail(message, "too many entries of one kind");
 }
 
-bool configure(char *text, size_t size, char *message) {
+bool config_parse(char *text, size_t size, char *message) {
   config.text = text;
   config.size = size;
-  return parse(&config, message) && cgroup_setup(&config, message) && net_up(&config, message) && root_mount(&config, message) &&
+  return parse(&config, message);
+}
+
+bool configure(char *text, size_t size, char *message) {
+  return config_parse(text, size, message) && cgroup_setup(&config, message) && net_up(&config, message) && root_mount(&config, message) &&
          shares_mount(&config, message) && sockets_listen(&config, message);
 }

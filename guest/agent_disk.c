@@ -31,10 +31,19 @@ static bool mount_on(const char *source, const char *target, const char *type, u
   return mount(source, target, type, flags, data) == 0 || fail(message, "mount %s on %s: %s", source, target, strerror(errno));
 }
 
+static const char *const etc[][2] = {{"etc_hosts", DIR_FILES "/hosts"}, {"etc_hostname", DIR_FILES "/hostname"}, {"etc_resolv", DIR_FILES "/resolv.conf"}};
+
+void etc_prepare(void) {
+  char message[MESSAGE_MAX];
+  if (!mount_on("tmpfs", DIR_FILES, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=4m", message)) die("%s", message);
+  for (size_t i = 0; i < sizeof etc / sizeof *etc; i++)
+    if (make_file(etc[i][1]) < 0) die("%s", etc[i][1]);
+}
+
 static bool write_file(const char *key, const char *path, char *message) {
   const char *text = text_find(config.text, config.size, key);
-  if (text == NULL) return true; /* the image's own file stays */
-  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (text == NULL) return unlink(path) == 0 || errno == ENOENT || fail(message, "%s: %s", path, strerror(errno)); /* the image's own file stays */
+  int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
   size_t size = strlen(text);
   if (fd < 0 || write(fd, text, size) != (ssize_t)size) {
     if (fd >= 0) close(fd);
@@ -45,9 +54,9 @@ static bool write_file(const char *key, const char *path, char *message) {
 }
 
 static bool etc_files(char *message) {
-  return mount_on("tmpfs", DIR_FILES, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=4m", message) &&
-         write_file("etc_hosts", DIR_FILES "/hosts", message) && write_file("etc_hostname", DIR_FILES "/hostname", message) &&
-         write_file("etc_resolv", DIR_FILES "/resolv.conf", message);
+  for (size_t i = 0; i < sizeof etc / sizeof *etc; i++)
+    if (!write_file(etc[i][0], etc[i][1], message)) return false;
+  return true;
 }
 
 /* The root directory of an overlay is the upper one: on a new disk it takes owner and mode of the image's. */
@@ -105,11 +114,11 @@ static void places_prepare(void) {
   }
 }
 
-void disk_prepare(void) {
+bool disk_prepare(void) {
   char message[MESSAGE_MAX];
   image_without_flush(); /* here for the clones' sake, if it is there by now */
   const char *disk = getenv("hull_disk"), *root = getenv("hull_root"); /* the kernel hands on what it does not know of its command line */
-  if (disk == NULL) return;
+  if (disk == NULL) return false;
   if (!disk_mount(disk, message) || !work_dir(message)) die("%s", message);
   if (mkdir(DIR_UPPER, 0755) < 0) die("%s: %s", DIR_UPPER, strerror(errno));
   disk_new = true;
@@ -119,6 +128,7 @@ void disk_prepare(void) {
     root_ready = true;
   }
   sync(); /* the template's copy of the disk and its memory belong together; the less of it is in memory, the less each clone writes */
+  return root_ready;
 }
 
 bool root_mount(const struct config *c, char *message) {
@@ -134,6 +144,7 @@ bool root_mount(const struct config *c, char *message) {
 }
 
 void root_unmount(void) {
+  waiting_drop();
   namespaces_release();
   shares_unmount();
   if (disk_device == NULL) return;

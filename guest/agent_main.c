@@ -1,5 +1,6 @@
 /* The link to hull-vmm, and the loop. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 #define JOINS 192 /* more than hull-vmm has clients */
 
 static struct watch port, children;
-static struct bytes in = {.max = 2 * (FRAME_HEADER + FRAME_MAX)}, out = {.max = OUT_MAX};
+static struct bytes in = {.max = 2 * (FRAME_HEADER + FRAME_MAX), .keep = true}, out = {.max = OUT_MAX};
 static enum { WAIT_SEED, WAIT_CONFIG, READY, CONFIG_FAILED, HALTED } stage;
 static bool ran, rehearsed;
 
@@ -70,6 +71,8 @@ static size_t self(char *text, size_t size, size_t capacity) {
   return text_put(text, size, capacity, "kernel", name.release);
 }
 
+static int boot_id; /* open, and not read before it may be */
+
 /* A memory template is made of a machine that has said this much and no more: nothing random may have been read yet. */
 static void hello(void) {
   char text[512];
@@ -80,7 +83,7 @@ static void hello(void) {
 /* The answer to SEED: from here on this machine is not like any other. The kernel makes its boot id when it is first read. */
 static void seeded(void) {
   char text[512], bootid[64] = "";
-  file_read("/proc/sys/kernel/random/boot_id", bootid, sizeof bootid, false);
+  if (pread(boot_id, bootid, sizeof bootid - 1, 0) < 0) bootid[0] = 0;
   bootid[strcspn(bootid, "\n")] = 0;
   size_t size = text_put(text, 0, sizeof text, "bootid", bootid);
   link_send(F_SEEDED, 0, text, self(text, size, sizeof text));
@@ -253,7 +256,8 @@ static void children_ready(struct watch *w, uint32_t events) {
   while (read(w->fd, &info, sizeof info) == sizeof info) {
   }
   int status;
-  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) session_reaped(pid, status);
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+    if (!waiting_reaped(pid)) session_reaped(pid, status);
 }
 
 int main(int argc, char **argv) {
@@ -267,6 +271,8 @@ int main(int argc, char **argv) {
   watch_init(&port, boot(), port_ready);
   watch_init(&children, signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK), children_ready);
   watch_set(&children, EPOLLIN);
+  boot_id = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (bytes_space(&in, FRAME_HEADER + FRAME_MAX) == NULL) die("out of memory"); /* a clone finds it */
   hello();
   for (;;) {
     int timeout;

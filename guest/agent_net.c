@@ -54,26 +54,39 @@ static bool parse_name(const char *text, char *out) {
   return true;
 }
 
+/* "02:42:ac:11:00:02" */
+static bool parse_mac(const char *text, uint8_t out[6]) {
+  static const char digits[] = "0123456789abcdef";
+  if (strlen(text) != 17) return false;
+  for (int i = 0; i < 6; i++) {
+    const char *high = strchr(digits, text[3 * i]), *low = strchr(digits, text[3 * i + 1]);
+    if (high == NULL || low == NULL || (i < 5 && text[3 * i + 2] != ':')) return false;
+    out[i] = (uint8_t)((high - digits) << 4 | (low - digits));
+  }
+  return true;
+}
+
 /* NAME MAC ADDRESS/PREFIX MTU [ADDRESS6/PREFIX6] */
 static bool parse_interface(const char *text, struct interface *out, char *message) {
   char copy[256], *rest = NULL, *word[5] = {0};
-  unsigned int b[6];
-  char end;
   uint64_t mtu;
   *out = (struct interface){0};
   snprintf(copy, sizeof copy, "%s", text);
   word[0] = strtok_r(copy, " ", &rest);
   for (int i = 1; i < 5 && word[i - 1] != NULL; i++) word[i] = strtok_r(NULL, " ", &rest);
   if (word[3] == NULL || !parse_name(word[0], out->name) || !parse_address(word[2], AF_INET, &out->four) || !parse_number(word[3], 65535, &mtu) ||
-      sscanf(word[1], "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
+      !parse_mac(word[1], out->mac) ||
       (word[4] != NULL && !parse_address(word[4], AF_INET6, &out->six)))
     return fail(message, "invalid interface: %.200s", text);
-  for (int i = 0; i < 6; i++) out->mac[i] = (uint8_t)b[i];
   out->mtu = (uint32_t)mtu;
   return true;
 }
 
 /* ---- requests ---- */
+
+static uint32_t card_index; /* it never changes; 0: not known yet */
+
+static uint32_t index_of(const char *name) { return card_index != 0 && strcmp(name, CARD) == 0 ? card_index : if_nametoindex(name); }
 
 static int link_set(const char *name, bool up, const uint8_t *mac, uint32_t mtu) {
   struct ifinfomsg fixed = {.ifi_family = AF_UNSPEC, .ifi_flags = up ? IFF_UP : 0, .ifi_change = IFF_UP};
@@ -87,7 +100,7 @@ static int link_set(const char *name, bool up, const uint8_t *mac, uint32_t mtu)
 
 static int macvlan_add(const char *name, const uint8_t mac[6]) {
   struct ifinfomsg fixed = {.ifi_family = AF_UNSPEC};
-  uint32_t card = if_nametoindex(CARD), mode = MACVLAN_MODE_PRIVATE;
+  uint32_t card = index_of(CARD), mode = MACVLAN_MODE_PRIVATE;
   struct rtnl m;
   if (card == 0) return ENODEV;
   rtnl_begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &fixed, sizeof fixed);
@@ -112,7 +125,7 @@ static int link_delete(const char *name) {
 }
 
 static int address_change(const char *name, const struct address *a, bool add) {
-  struct ifaddrmsg fixed = {.ifa_family = (uint8_t)a->family, .ifa_prefixlen = a->prefix, .ifa_index = if_nametoindex(name)};
+  struct ifaddrmsg fixed = {.ifa_family = (uint8_t)a->family, .ifa_prefixlen = a->prefix, .ifa_index = index_of(name)};
   struct rtnl m;
   if (a->family == 0) return 0;
   if (a->family == AF_INET6) fixed.ifa_flags = IFA_F_NODAD;
@@ -133,7 +146,7 @@ static int default_route(int family, const char *name, const struct address *gat
   struct rtmsg fixed = {.rtm_family = (uint8_t)family, .rtm_table = RT_TABLE_MAIN, .rtm_type = RTN_UNICAST};
   struct rtnl m;
   if (gateway != NULL) {
-    uint32_t link = if_nametoindex(name);
+    uint32_t link = index_of(name);
     fixed.rtm_protocol = RTPROT_BOOT;
     rtnl_begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &fixed, sizeof fixed);
     rtnl_put(&m, RTA_GATEWAY, gateway->bytes, address_size(gateway));
@@ -176,7 +189,11 @@ static bool card_prepared; /* and nobody has changed it since */
 void net_prepare(void) {
   int error = link_set("lo", true, NULL, 0);
   if (error != 0) die("lo: %s", strerror(error));
-  card_prepared = if_nametoindex(CARD) != 0;
+  /* Docker's own defaults for each container; the machine has one. What the user asks for comes later. */
+  file_write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+  file_write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+  card_index = if_nametoindex(CARD);
+  card_prepared = card_index != 0;
   if (card_prepared) set_knobs(CARD, false);
 }
 
@@ -237,8 +254,10 @@ static bool set_route(const char *text, char *message) {
   const char *name = strtok_r(copy, " ", &rest), *gateway = strtok_r(NULL, " ", &rest), *gateway6 = strtok_r(NULL, " ", &rest);
   if (gateway == NULL || !parse_address(gateway, AF_INET, &four) || (gateway6 != NULL && !parse_address(gateway6, AF_INET6, &six)))
     return fail(message, "invalid route: %.100s", text);
+  static bool again; /* before the first one nobody can have set any */
   int error = default_route(AF_INET, name, &four);
-  if (error == 0) error = default_route(AF_INET6, name, gateway6 == NULL ? NULL : &six);
+  if (error == 0 && (gateway6 != NULL || again)) error = default_route(AF_INET6, name, gateway6 == NULL ? NULL : &six);
+  again = true;
   return error == 0 || fail(message, "default route: %s", strerror(error));
 }
 
@@ -257,7 +276,7 @@ void net_down(void) {
   char ignored[MESSAGE_MAX];
   for (int i = 0; i < INTERFACES_MAX; i++)
     if (interfaces[i].name[0] != 0) remove_interface(interfaces[i].name, ignored);
-  if (if_nametoindex(CARD) != 0) link_set(CARD, false, NULL, 0);
+  if (index_of(CARD) != 0) link_set(CARD, false, NULL, 0);
 }
 
 /* ---- files ---- */

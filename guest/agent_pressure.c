@@ -115,7 +115,7 @@ static void limit_ready(struct watch *w, uint32_t what) {
 
 void pressure_watch(void) {
   if (config.memory == 0) return;
-  int fd = open(DIR_CONTAINER_CGROUP "/memory.events", O_RDONLY | O_CLOEXEC);
+  int fd = cgroup_events();
   if (fd < 0) {
     arm();
     return;

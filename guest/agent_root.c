@@ -130,7 +130,7 @@ void container_places(void) {
 
 static bool bind_files(const int *trees, char *message) {
   for (size_t i = 0; i < FILES; i++) {
-    if (trees[i] < 0) continue; /* CONFIG did not name it */
+    if (trees[i] < 0) continue; /* CONFIG did not name it: the image's own stays */
     int error = make_file(files[i].target);
     if (error < 0) return fail(message, "%s: %s", files[i].target, strerror(-error));
     if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, files[i].target, MOVE_FROM_FD) < 0)
@@ -140,37 +140,38 @@ static bool bind_files(const int *trees, char *message) {
   return true;
 }
 
-bool container_root(const struct config *c, const char *cwd, bool tty, char *message) {
+bool container_enter(const struct config *c, char *message) {
   int trees[FILES];
-  struct share shares[c->mounts.count + 1];
   const unsigned long quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV, fixed = c->privileged ? 0 : MS_RDONLY;
   for (size_t i = 0; i < FILES; i++)
     trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, files[i].source, OPEN_TREE_CLONED | OPEN_TREE_CLOEXECED);
-  if (!shares_take(c, shares, message)) return false;
+  return pivot(message) && mount_new("proc", "/proc", quiet, message) && container_dev(c, message) &&
+         mount_new("sysfs", "/sys", quiet | fixed, message) && mount_new("cgroup2", "/sys/fs/cgroup", quiet | fixed, message) &&
+         bind_files(trees, message);
+}
+
+bool container_furnish(const struct config *c, struct share *shares, const char *cwd, bool tty, char *message) {
   if (sethostname(c->hostname, strlen(c->hostname)) < 0) return fail(message, "hostname: %s", strerror(errno));
   if (*c->domainname != 0 && setdomainname(c->domainname, strlen(c->domainname)) < 0) return fail(message, "domain name: %s", strerror(errno));
-  if (!pivot(message) || !mount_new("proc", "/proc", quiet, message) || !container_dev(c, message) ||
-      !mount_new("sysfs", "/sys", quiet | fixed, message) || !mount_new("cgroup2", "/sys/fs/cgroup", quiet | fixed, message) ||
-      !bind_files(trees, message))
-    return false;
   if (tty && make_file("/dev/console") < 0) return fail(message, "/dev/console: %s", strerror(errno));
   for (size_t i = 0; i < c->mounts.count; i++) {
     const char *tmpfs = starts_with(c->mounts.items[i], "tmpfs:");
     if (tmpfs != NULL ? !mount_tmpfs(tmpfs, message) : !share_place(shares + i, message)) return false;
   }
-  /* Docker's own defaults, then what the user asked for. */
-  file_write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-  file_write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
   for (size_t i = 0; i < c->sysctls.count; i++)
     if (!set_sysctl(c->sysctls.items[i], message)) return false;
   int error = make_dirs(cwd);
   /* A working directory that cannot be made is told by chdir, in Docker's words. */
   if (error < 0 && error != -ENOTDIR && error != -EROFS) say("%s: %s", cwd, strerror(-error));
+  if (c->readonly && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV, NULL) < 0)
+    return fail(message, "read-only root: %s", strerror(errno));
+  return true;
+}
+
+bool container_hide(const struct config *c, char *message) {
   for (size_t i = 0; i < c->ropaths.count; i++)
     if (!make_readonly(c->ropaths.items[i], message)) return false;
   for (size_t i = 0; i < c->masked.count; i++)
     if (!mask(c->masked.items[i], message)) return false;
-  if (c->readonly && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV, NULL) < 0)
-    return fail(message, "read-only root: %s", strerror(errno));
   return true;
 }

@@ -4,7 +4,6 @@
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "agent_rtnl.h"
 
@@ -32,23 +31,25 @@ void rtnl_end(struct rtnl *m, size_t nest) {
 }
 
 int rtnl_send(struct rtnl *m) {
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  /* One for all: it is made with the machine, and a clone finds it. */
+  static int fd = -1;
+  static uint32_t sequence;
+  if (fd < 0) fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (fd < 0) return errno;
   struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
   union {
     struct nlmsghdr header;
     uint8_t bytes[4096];
   } reply;
-  int error = 0;
-  if (sendto(fd, m, m->header.nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0) error = errno;
-  ssize_t length = error != 0 ? 0 : recv(fd, &reply, sizeof reply, 0);
-  if (error == 0 && length < (ssize_t)NLMSG_LENGTH(sizeof(int))) {
-    error = length < 0 ? errno : EIO;
-  } else if (error == 0) {
+  m->header.nlmsg_seq = ++sequence;
+  if (sendto(fd, m, m->header.nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0) return errno;
+  for (;;) {
+    ssize_t length = recv(fd, &reply, sizeof reply, 0);
+    if (length < 0 && errno == EINTR) continue;
+    if (length < (ssize_t)NLMSG_LENGTH(sizeof(int))) return length < 0 ? errno : EIO;
+    if (reply.header.nlmsg_seq != sequence) continue; /* the answer to one that was given up */
     int verdict = 0;
     if (reply.header.nlmsg_type == NLMSG_ERROR) memcpy(&verdict, NLMSG_DATA(&reply.header), sizeof verdict);
-    error = -verdict;
+    return -verdict;
   }
-  close(fd);
-  return error;
 }

@@ -11,6 +11,11 @@
 
 #define SEED_BYTES 64
 
+/* Open before a clone's first frame, which is this. */
+static int pool_fd = -1;
+
+void seed_prepare(void) { pool_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC); }
+
 bool seed(const uint8_t *payload, uint32_t size) {
   if (size != 12 + SEED_BYTES) return false;
   struct {
@@ -24,10 +29,7 @@ bool seed(const uint8_t *payload, uint32_t size) {
   pool.info.entropy_count = SEED_BYTES * 8;
   pool.info.buf_size = SEED_BYTES;
   memcpy(pool.info.buf, payload + 12, SEED_BYTES);
-  int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-  if (fd < 0) return false;
-  bool ok = ioctl(fd, RNDADDENTROPY, &pool) == 0 && ioctl(fd, RNDRESEEDCRNG) == 0 && clock_settime(CLOCK_REALTIME, &now) == 0;
-  close(fd);
+  bool ok = pool_fd >= 0 && ioctl(pool_fd, RNDADDENTROPY, &pool) == 0 && ioctl(pool_fd, RNDRESEEDCRNG) == 0 && clock_settime(CLOCK_REALTIME, &now) == 0;
   explicit_bzero(&pool, sizeof pool);
   return ok;
 }

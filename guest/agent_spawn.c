@@ -19,13 +19,8 @@
 int setns(int fd, int nstype);
 int unshare(int flags);
 
-#define TINI "/tini"
 #define MAPPED_MAX (256 * 1024)
 #define TINI_NAME "/sbin/docker-init"
-
-struct stdio {
-  int in, out, err; /* the child's ends */
-};
 
 void report_tell(int report, char what, int code, const char *message, int terminal) {
   struct report r = {.what = what, .code = code};
@@ -115,28 +110,43 @@ static void map_a_file(void) {
   }
 }
 
-/* Everything up to the command. Returns Docker's exit code with a message; does not return when it went well. */
-static int child(const struct spec *spec, int container, const struct stdio *pipes, int report, char *message) {
-  bool first = container < 0;
+void signals_reset(void) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   for (int s = 1; s < 65; s++) signal(s, SIG_DFL);
-  if (spec->has_oom_score_adj) {
-    char text[16];
-    snprintf(text, sizeof text, "%d", spec->oom_score_adj);
-    int error = file_write("/proc/self/oom_score_adj", text);
-    if (error < 0) return fail(message, "oom_score_adj %s: %s", text, strerror(-error)), 126;
-  }
-  int own = spec->rehearsal ? open("/proc/self/exe", O_RDONLY | O_CLOEXEC) : -1;
-  int tini = first && config.init ? open(TINI, O_RDONLY | O_CLOEXEC) : -1;
-  if (first && config.init && tini < 0) return fail(message, "init: %s", strerror(errno)), 126;
-  if (first) {
-    if (unshare(CLONE_NEWCGROUP) < 0) return fail(message, "cgroup namespace: %s", strerror(errno)), 126;
-    if (!container_root(&config, spec->cwd, spec->tty, message)) return 126;
-  } else if (setns(container, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP) < 0) {
-    return fail(message, "enter container: %s", strerror(errno)), 126;
-  }
+}
+
+bool oom_score_apply(const struct spec *spec, char *message) {
+  char text[16];
+  if (!spec->has_oom_score_adj) return true;
+  snprintf(text, sizeof text, "%d", spec->oom_score_adj);
+  int error = file_write("/proc/self/oom_score_adj", text);
+  return error == 0 || fail(message, "oom_score_adj %s: %s", text, strerror(-error));
+}
+
+/* Into the container's namespaces and its root. */
+static bool enter(const struct spec *spec, int container, char *message) {
+  if (container >= 0) return setns(container, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP) == 0 || fail(message, "enter container: %s", strerror(errno));
+  struct share shares[config.mounts.count + 1];
+  if (unshare(CLONE_NEWCGROUP) < 0) return fail(message, "cgroup namespace: %s", strerror(errno));
+  return shares_take(&config, shares, message) && container_enter(&config, message) && container_furnish(&config, shares, spec->cwd, spec->tty, message) &&
+         container_hide(&config, message);
+}
+
+/* Everything up to the command. Returns as `become`. */
+static int child(const struct spec *spec, int container, const struct stdio *pipes, int report, char *message) {
+  bool first = container < 0;
+  signals_reset();
+  if (!oom_score_apply(spec, message)) return 126;
+  const char *name = !first ? NULL : spec->rehearsal ? "/proc/self/exe" : config.init ? TINI : NULL;
+  int program = name == NULL ? -1 : open(name, O_RDONLY | O_CLOEXEC);
+  if (name != NULL && program < 0) return fail(message, "init: %s", strerror(errno)), 126;
+  if (!enter(spec, container, message)) return 126;
+  return become(spec, first, program, pipes, report, message);
+}
+
+int become(const struct spec *spec, bool first, int program, const struct stdio *pipes, int report, char *message) {
   struct identity who;
   if (!user_resolve(spec->user, &spec->groups, &who, message)) return 126;
   setsid();
@@ -166,17 +176,17 @@ static int child(const struct spec *spec, int container, const struct stdio *pip
   if (spec->rehearsal) map_a_file();
   report_tell(report, 'X', 0, "", -1);
   if (spec->rehearsal) {
-    syscall(SYS_execveat, own, "", spec->args, spec->env, AT_EMPTY_PATH);
+    syscall(SYS_execveat, program, "", spec->args, spec->env, AT_EMPTY_PATH);
     return fail(message, "exec: %s", strerror(errno)), 126;
   }
-  if (tini < 0) return command_exec(spec, spec->env, message);
+  if (program < 0) return command_exec(spec, spec->env, message);
   size_t count = 0;
   while (spec->args[count] != NULL) count++;
   char *args[count + 3];
   args[0] = (char[]){TINI_NAME};
   args[1] = (char[]){"--"};
   memcpy(args + 2, spec->args, (count + 1) * sizeof *args);
-  syscall(SYS_execveat, tini, "", args, spec->env, AT_EMPTY_PATH);
+  syscall(SYS_execveat, program, "", args, spec->env, AT_EMPTY_PATH);
   return fail(message, "init: %s", strerror(errno)), 126;
 }
 
@@ -188,7 +198,7 @@ static void close_all(int *fds, size_t count) {
 /* A container that is thrown away with its machine need not be taken apart first: what its last process would undo on its way out, mount by mount, is held until the machine's end. */
 static int held[2] = {-1, -1};
 
-static void namespaces_hold(pid_t pid) {
+void namespaces_hold(pid_t pid) {
   static const char *const names[] = {"mnt", "ipc"};
   for (int i = 0; i < 2; i++) {
     char path[64];
@@ -199,7 +209,7 @@ static void namespaces_hold(pid_t pid) {
 
 void namespaces_release(void) { close_all(held, 2), held[0] = held[1] = -1; }
 
-static pid_t clone_into(int cgroup, uint64_t flags, int *pidfd) {
+pid_t clone_into(int cgroup, uint64_t flags, int *pidfd) {
   struct clone_args args = {.flags = flags | CLONE_PIDFD | CLONE_INTO_CGROUP,
                             .pidfd = (uint64_t)(uintptr_t)pidfd,
                             .exit_signal = SIGCHLD,
@@ -212,6 +222,7 @@ bool spawn(const struct spec *spec, int container, struct started *out, int *cod
   int f[9] = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
   *code = 125;
   *out = (struct started){.pid = -1, .pidfd = -1, .report = -1, .in = -1, .out = -1, .err = -1};
+  if (container < 0 && waiting_take(spec, out)) return true;
   bool ok = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, f + 6) == 0;
   if (ok && !spec->tty) ok = (!spec->in || pipe2(f, O_CLOEXEC) == 0) && pipe2(f + 2, O_CLOEXEC) == 0 && pipe2(f + 4, O_CLOEXEC) == 0;
   f[8] = ok ? cgroup_open() : -1;
@@ -222,7 +233,7 @@ bool spawn(const struct spec *spec, int container, struct started *out, int *cod
   }
   struct stdio pipes = {.in = f[0], .out = f[3], .err = f[5]};
   int own = -1;
-  uint64_t flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC;
+  uint64_t flags = CONTAINER_NAMESPACES;
   if (container >= 0) {
     /* The next child is born in the container's pid namespace and still is ours; then back. */
     flags = 0;

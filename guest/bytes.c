@@ -48,7 +48,7 @@ void bytes_drop(struct bytes *b, size_t size) {
   b->length -= size;
   if (b->length > 0) return;
   b->start = 0;
-  if (b->capacity > 65536) bytes_free(b); /* an idle stream keeps no large buffer */
+  if (b->capacity > 65536 && !b->keep) bytes_free(b); /* an idle stream keeps no large buffer */
 }
 
 size_t bytes_room(const struct bytes *b) {

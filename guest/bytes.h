@@ -10,6 +10,7 @@ struct bytes {
   uint8_t *data;
   size_t start, length, capacity;
   size_t max; /* most bytes that may be queued */
+  bool keep;  /* its memory, when it is empty */
 };
 
 /* Room for `size` more bytes in one piece, or NULL when that would pass the bound or there is no memory. */

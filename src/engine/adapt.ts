@@ -1,6 +1,6 @@
 import { defaultSwap } from '../oci/resources.js'
 import type { HostConfig } from './api-types.js'
-import { maskedPaths, readonlyPaths } from './spec.js'
+import { maskedPaths, readonlyPaths } from '../sandbox/hidden-paths.js'
 
 /** Docker's default for /dev/shm, bytes. */
 const defaultShmSize = 64 << 20

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { badRequest } from '../base/errors.js'
 import { readNowIfExists } from '../base/files.js'
 import type { ImageRoot } from '../image/types.js'
+import { maskedPaths, readonlyPaths } from '../sandbox/hidden-paths.js'
 import type { MountSpec, Resources, SandboxNetwork, WorkloadSpec } from '../sandbox/types.js'
 import type { HostConfig } from './api-types.js'
 import { parseSecurityOptions } from './checks.js'
@@ -14,13 +15,6 @@ import type { ContainerRecord } from './store.js'
 
 /** Docker's PATH for a container whose image sets none (moby system.DefaultPathEnv). */
 const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
-/** Docker's masked and read-only paths (moby oci/defaults.go), which a privileged container does not have. */
-export const maskedPaths = [
-  '/proc/asound', '/proc/acpi', '/proc/interrupts', '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/timer_stats',
-  '/proc/sched_debug', '/proc/scsi', '/sys/firmware', '/sys/devices/virtual/powercap',
-]
-export const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
 /** Where the engine keeps things; from the daemon's flags. */
 export interface SpecPaths {

@@ -103,3 +103,58 @@ it(`${clones} clones, ${atOnce} at a time, are ${clones} machines: random number
   expect(['template', 'image']).toContain(later.start)
   expect(booted(later) > later.before - TEMPLATE_UP).toBe(true)
 }, 60_000 + clones * 8000)
+
+/** What a workload sees of itself and of its walls; nothing that two containers need not have in common. `started`: of its first process, ticks since the template's boot. */
+const view = [
+  'sort /proc/mounts', 'find /dev | sort', 'grep -E "^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig...:|Umask|NSpid)" /proc/1/status', 'cat /proc/1/limits /proc/1/oom_score_adj /proc/self/cgroup',
+  'cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/domainname', 'ls /proc/1/fd', 'pwd', 'umask', 'id', 'env | grep -v HOSTNAME | sort', 'ls -ld . /etc/hosts /etc/resolv.conf',
+  'echo started $(awk "{print \\$22}" /proc/1/stat)',
+].join('; ')
+
+/** A start from the image's own template: what it says, and when its first process was made, seconds since the template's boot. */
+async function seen(...flags: string[]): Promise<{ text: string; started: number }> {
+  return until('the image has a template of its own', async () => {
+    const id = await daemon.ok('run', '-d', '--isolation=vm', ...flags, testImage, 'sh', '-c', `${view}; exec sleep 600`)
+    const text = await until('it has told all', async () => /([^]*)\nstarted (\d+)/.exec(await daemon.ok('logs', id)) ?? undefined)
+    const { start } = JSON.parse(await readFile(join(daemon.execRoot, 'containers', id, 'vm.json'), 'utf8')) as { start?: string }
+    await daemon.ok('rm', '-f', id)
+    return start === 'image' ? { text: text[1]!, started: Number(text[2]) / 100 } : undefined
+  }, 60_000)
+}
+
+it('a container whose first process waited in the template is like one whose process was made for it', async () => {
+  const flags = [
+    [],
+    ['--read-only', '--tmpfs', '/made:size=1m', '--domainname', 'd.example', '-e', 'A=B'],
+    ['--init', '-u', '1000:1000', '-w', '/made/for/it', '--ulimit', 'nofile=99:100', '--cap-drop=ALL', '--cap-add=CHOWN', '--oom-score-adj', '7', '--security-opt', 'no-new-privileges', '-i', '--pids-limit', '50', '-m', '300m'],
+    ['-t'],
+  ]
+  for (const some of flags) {
+    const waited = await seen(...some)
+    // The kernel's own default: it changes nothing, and who asks for a sysctl gets a new process.
+    const made = await seen(...some, '--sysctl', 'net.ipv4.ip_default_ttl=64')
+    expect(waited.text).toBe(made.text)
+    // One is as old as the template, which ran some seconds more before it was saved.
+    expect(made.started - waited.started).toBeGreaterThan(3)
+  }
+}, 180_000)
+
+it('what asks for another view of the machine gets it, from the image\'s own template as well', async () => {
+  const run = (flags: string[], command: string) => daemon.ok('run', '--rm', '--isolation=vm', ...flags, testImage, 'sh', '-c', command)
+  await seen()
+  expect(await run(['--privileged'], 'grep -c "sysfs rw" /proc/mounts; test -e /dev/kmsg && echo kmsg')).toBe('1\nkmsg')
+  expect(await run(['--shm-size', '8m'], 'df -k /dev/shm | tail -1 | awk "{print \\$2}"')).toBe('8192')
+  expect(await run(['--sysctl', 'net.ipv4.ip_unprivileged_port_start=777'], 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start')).toBe('777')
+  expect(await run(['--security-opt', 'systempaths=unconfined'], 'grep -c " /proc/" /proc/mounts || true')).toBe('0')
+  expect(await run(['--tmpfs', '/sys/firmware'], 'grep -c " /sys/firmware " /proc/mounts')).toBe('2')
+  expect(await run(['-v', '/etc/hostname:/its/name:ro'], 'cat /its/name')).toBe((await readFile('/etc/hostname', 'utf8')).trim())
+  for (const length of [60_000, 70_000]) expect(await run(['-e', `LONG=${'x'.repeat(length)}`], 'echo ${#LONG}')).toBe(String(length)) // less and more than goes over in one message
+}, 120_000)
+
+it('two of them have different random numbers, layouts and identifiers', async () => {
+  const say = 'od -An -N32 -tx1 /dev/urandom | tr -d " \\n"; echo; cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid; awk "/\\[(stack|vdso|heap)\\]/{print \\$1}" /proc/self/maps; cat /sys/class/net/eth0/address; hostname'
+  const said = await Promise.all([1, 2].map(() => daemon.ok('run', '--rm', '--isolation=vm', testImage, 'sh', '-c', say)))
+  const [a, b] = said.map((text) => text.split('\n'))
+  expect(a!.length).toBeGreaterThan(6)
+  expect(a!.filter((line) => b!.includes(line))).toEqual([])
+}, 60_000)

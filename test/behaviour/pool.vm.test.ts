@@ -66,6 +66,15 @@ it('a container has its network, name, address and published port; and is itself
   await daemon.ok('network', 'rm', 'pooled')
 }, 120_000)
 
+it('its first process is as old as the container, not as the machine that waited', async () => {
+  await sleep(4000)
+  const age = 'cut -d" " -f1 /proc/uptime; awk "{print \\$22 / 100}" /proc/1/stat'
+  await daemon.ok('run', '-d', '--isolation=vm', '--name', 'young', testImage, 'sh', '-c', `${age}; exec sleep 600`)
+  expect(await startOf('young')).toMatch(/made ahead/)
+  const [now, started] = (await until('it has told', async () => /^([\d.]+)\n([\d.]+)/.exec(await daemon.ok('logs', 'young')) ?? undefined)).slice(1).map(Number)
+  expect(now! - started!).toBeLessThan(4)
+}, 120_000)
+
 it('two at once are two machines, also when one waits', async () => {
   const said = await Promise.all([1, 2, 3].map(() => vm(testImage, 'sh', '-c', 'cat /proc/sys/kernel/random/boot_id; od -An -N16 -tx1 /dev/urandom; ip -o -4 addr show eth0; cat /sys/class/net/eth0/address')))
   const columns = said.map((text) => text.split('\n'))

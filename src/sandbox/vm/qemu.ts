@@ -1,3 +1,4 @@
+import { maskedPaths, readonlyPaths } from '../hidden-paths.js'
 import { TCG_CACHE_MIB } from './resources.js'
 
 /** How guest code is executed. */
@@ -96,10 +97,10 @@ export function kernelCommandLine({ accelerator, console, tscKhz, memory, image,
   if (accelerator === 'tcg' && tscKhz !== undefined) words.push(`tsc_early_khz=${tscKhz}`)
   // The agent's: its clones find loaded what only some of them need.
   if (memory?.use === 'template') words.push('hull_template=1')
-  // The agent's: its clones find their disk mounted, and in the template of one image all that a container's root is made of.
+  // The agent's: its clones find their disk mounted, and in the template of one image all that a container's root is made of, and a process in it.
   if (memory?.use === 'template' && typeof disk === 'string') {
     words.push(`hull_disk=${guestDevices(imageSlot).disk}`)
-    if (typeof image === 'string') words.push(`hull_root=${guestDevices(imageSlot).root}`)
+    if (typeof image === 'string') words.push(`hull_root=${guestDevices(imageSlot).root}`, `hull_masked=${maskedPaths.join(',')}`, `hull_ropaths=${readonlyPaths.join(',')}`)
   }
   return words.join(' ')
 }

@@ -47,8 +47,9 @@ describe('the command line', () => {
   it('a template of one image mounts that, too', () => {
     const memory = { use: 'template', path: 'memory', qmpFd: 4 } as const
     const line = (more: Partial<Machine>) => kernelCommandLine({ ...machine, memory, ...more })
-    expect(line({ image: '/i', imageSlot: IMAGE_SLOTS[0] })).toMatch(/ hull_disk=\/dev\/vda hull_root=\/dev\/pmem0$/)
-    expect(line({ image: '/i' })).toMatch(/ hull_disk=\/dev\/vdb hull_root=\/dev\/vda$/)
+    expect(line({ image: '/i', imageSlot: IMAGE_SLOTS[0] })).toMatch(/ hull_disk=\/dev\/vda hull_root=\/dev\/pmem0 hull_masked=\/proc\/asound,[^ ]+,\/sys\/devices\/virtual\/powercap hull_ropaths=\/proc\/bus,[^ ]+$/)
+    expect(line({ image: '/i' })).toMatch(/ hull_disk=\/dev\/vdb hull_root=\/dev\/vda hull_masked=/)
+    expect(line({ image: '/i', accelerator: 'tcg', tscKhz: 9_999_999, console: '/c' }).length).toBeLessThan(2048 - 100) // COMMAND_LINE_SIZE of x86, with room for what QEMU adds
     for (const none of [{ image: PLACEHOLDER }, { image: '/i', disk: PLACEHOLDER }, { image: '/i', memory: { ...memory, use: 'clone' } }] as const) expect(line(none)).not.toContain('hull_root')
   })
 
