@@ -11,7 +11,7 @@
 #   make bench        measurements against other engines, if there are any (make bench-peers gets them), into docs/benchmarks.md;
 #                     BENCH=run,exec,pull,memory,dns,port,many,cp selects, ROUNDS and MINUTES (13) bound it
 #   make bench-density  200 idle VMs, 1000 idle containers, and as many of dockerd's: memory, processor, start of the i-th, into docs/benchmarks.md and a drawing
-#                     (DENSITY_VMS, DENSITY_CONTAINERS, DENSITY_PEER, DENSITY_IDLE seconds, DENSITY_OUT directory)
+#                     (DENSITY_VMS, DENSITY_CONTAINERS, DENSITY_PEER, DENSITY_IDLE seconds, DENSITY_TOUCH MiB before each start, DENSITY_OUT directory)
 #   make conformance  all checks of Docker's own clients against Hull (make test runs a quarter of those in VMs)
 #   make conformance-dockerd   the checks of Docker's own clients against Debian's dockerd, which proves the checks right
 #   make spec         measures what SPEC.md promises, and fails where a promise is not kept (half a minute; make test does it too)

@@ -10,18 +10,19 @@ import { BareMachines } from './bare.js'
 import { drawCurves, type Curve } from './curves.js'
 import { costOf, type Cost } from './family.js'
 
-// DENSITY_VMS, DENSITY_CONTAINERS: how many of each. DENSITY_PEER: of dockerd's containers, whose starts take most of the time. DENSITY_IDLE: seconds for which they are watched. DENSITY_OUT: the directory of the report.
+// DENSITY_VMS, DENSITY_CONTAINERS: how many of each. DENSITY_PEER: of dockerd's containers, whose starts take most of the time. DENSITY_IDLE: seconds for which they are watched. DENSITY_TOUCH: MiB of memory that are touched before each start. DENSITY_OUT: the directory of the report.
 const count = (name: string, otherwise: number) => Number(process.env[name] ?? otherwise)
 const vms = count('DENSITY_VMS', 200)
 const containers = count('DENSITY_CONTAINERS', 1000)
 const peers = count('DENSITY_PEER', containers)
 const idleSeconds = count('DENSITY_IDLE', 30)
+const touch = count('DENSITY_TOUCH', 0)
 const out = resolve(process.env['DENSITY_OUT'] ?? join(import.meta.dirname, '../../docs'))
 const image = 'bench/busybox:1'
 const repository = resolve(import.meta.dirname, '../..')
 
-if ([vms, containers, peers, idleSeconds].some((value) => !Number.isInteger(value) || value < 0)) {
-  console.error('bench-density: DENSITY_VMS, DENSITY_CONTAINERS, DENSITY_PEER, DENSITY_IDLE: whole numbers')
+if ([vms, containers, peers, idleSeconds, touch].some((value) => !Number.isInteger(value) || value < 0)) {
+  console.error('bench-density: DENSITY_VMS, DENSITY_CONTAINERS, DENSITY_PEER, DENSITY_IDLE, DENSITY_TOUCH: whole numbers')
   process.exit(2)
 }
 
@@ -40,12 +41,15 @@ interface Point { n: number; lost: number; cost: Cost }
  * back what is free for some seconds: then whoever starts last, on pages that nobody has had, pays that.
  */
 async function pageCost(): Promise<[first: number, again: number]> {
-  const one = async () => {
-    const said = await exec(process.execPath, ['-e', 'const at = performance.now(); Buffer.alloc(2 ** 30, 1); console.log((performance.now() - at) * 1000 / 2 ** 18)'])
-    if (said.code !== 0) throw new Error(said.stderr)
-    return Number(said.stdout)
-  }
+  const one = async () => ((await touchMemory(1024)) * 1000) / 2 ** 18
   return [await one(), await one()]
+}
+
+/** Touches so many MiB of memory in a process that ends then: what is started next gets it. Milliseconds that it took. */
+async function touchMemory(mib: number): Promise<number> {
+  const said = await exec(process.execPath, ['-e', `const at = performance.now(); Buffer.alloc(${mib * 2 ** 20}, 1); console.log(performance.now() - at)`])
+  if (said.code !== 0) throw new Error(said.stderr)
+  return Number(said.stdout)
 }
 
 /**
@@ -69,6 +73,7 @@ async function fill(most: number, start: (index: number) => Promise<number>, pid
   const times: number[] = []
   const points: Point[] = []
   for (let n = 1; n <= most; n++) {
+    if (touch > 0) await touchMemory(touch)
     times.push(await start(n))
     if (!steps(most).includes(n)) continue
     await sleep(1500)
@@ -168,8 +173,8 @@ try {
   const section: Section = {
     title: 'Density',
     text: [
-      `\`DENSITY_VMS=${vms} DENSITY_CONTAINERS=${containers} DENSITY_PEER=${peers} make bench-density\`, one after the other, each with the default network; ${cpus().length} CPUs, ${Math.round(totalmem() / 2 ** 30)} GiB, kernel ${release()}, load average ${loadavg().map((load) => load.toFixed(1)).join(' ')} at the end.`,
-      `MemAvailable: what the host has lost when all of them had been idle for ${idleSeconds} s, kernel included. PSS and anonymous memory: of all of an instance's processes, workload and guest included. CPU: of one core, while nothing happens. Starts: median of ten around the 20th and of the last five. A page: what one of the host's free memory takes at its first touch when all of them run, and when it was touched a moment ago; where the host is itself a virtual machine these differ, and the last that start pay the difference.`, '',
+      `\`DENSITY_VMS=${vms} DENSITY_CONTAINERS=${containers} DENSITY_PEER=${peers}${touch > 0 ? ` DENSITY_TOUCH=${touch}` : ''} make bench-density\`, one after the other, each with the default network; ${cpus().length} CPUs, ${Math.round(totalmem() / 2 ** 30)} GiB, kernel ${release()}, load average ${loadavg().map((load) => load.toFixed(1)).join(' ')} at the end.`,
+      `MemAvailable: what the host has lost when all of them had been idle for ${idleSeconds} s, kernel included. PSS and anonymous memory: of all of an instance's processes, workload and guest included. CPU: of one core, while nothing happens. Starts: median of ten around the 20th and of the last five${touch > 0 ? `, each after ${touch} MiB of memory had been touched and given back` : ''}. A page: what one of the host's free memory takes at its first touch when all of them run, and when it was touched a moment ago; where the host is itself a virtual machine these differ, and the last that start pay the difference.`, '',
       '| instances | n | MB each, MemAvailable | MB each, PSS | MB each, anonymous | CPU % each | start at 20, ms | start at the end, ms | a page, µs | |', '|---|---|---|---|---|---|---|---|---|---|', ...rows, '', '![curves](benchmarks-density.svg)', '',
     ].join('\n'),
   }
