@@ -107,7 +107,7 @@ it(`${clones} clones, ${atOnce} at a time, are ${clones} machines: random number
 /** What a workload sees of itself and of its walls; nothing that two containers need not have in common. `started`: of its first process, ticks since the template's boot. */
 const view = [
   'sort /proc/mounts', 'find /dev | sort', 'grep -E "^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig...:|Umask|NSpid)" /proc/1/status', 'cat /proc/1/limits /proc/1/oom_score_adj /proc/self/cgroup',
-  'cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/domainname', 'ls /proc/1/fd', 'pwd', 'umask', 'id', 'env | grep -v HOSTNAME | sort', 'ls -ld . /etc/hosts /etc/resolv.conf',
+  'cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/domainname', 'ls /proc/1/fd', 'pwd', 'umask', 'id', 'env | grep -v HOSTNAME | sort', 'stat -c "%A %u:%g %n" . /etc/hosts /etc/resolv.conf',
   'echo started $(awk "{print \\$22}" /proc/1/stat)',
 ].join('; ')
 
