@@ -150,6 +150,11 @@ bool container_enter(const struct config *c, char *message);
 bool container_furnish(const struct config *c, struct share *shares, const char *cwd, bool tty, char *message);
 /* After it, or right after container_enter for what asks for no sysctls and mounts nothing there: what is not to be seen or not to be written. */
 bool container_hide(const struct config *c, char *message);
+/* The files of CONFIG that are bound over the image's: their key, where the agent has them, where the container sees them. */
+#define ETC_FILES 3
+extern const struct etc_file {
+  const char *key, *source, *target;
+} etc_files[ETC_FILES];
 /* In the container's root: the directories and files that container_enter mounts something over. */
 void container_places(void);
 bool container_dev(const struct config *c, char *message);
@@ -238,6 +243,8 @@ bool waiting_reaped(pid_t pid);
 
 /* Sends a report; `terminal` goes along when it is one. */
 void report_tell(int report, char what, int code, const char *message, int terminal);
+/* Those that are none (-1) are left out. */
+void close_all(const int *fds, size_t count);
 /* Makes these descriptors 0, 1 and 2. */
 bool take_stdio(int in, int out, int err, char *message);
 

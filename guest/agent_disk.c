@@ -31,13 +31,11 @@ static bool mount_on(const char *source, const char *target, const char *type, u
   return mount(source, target, type, flags, data) == 0 || fail(message, "mount %s on %s: %s", source, target, strerror(errno));
 }
 
-static const char *const etc[][2] = {{"etc_hosts", DIR_FILES "/hosts"}, {"etc_hostname", DIR_FILES "/hostname"}, {"etc_resolv", DIR_FILES "/resolv.conf"}};
-
 void etc_prepare(void) {
   char message[MESSAGE_MAX];
   if (!mount_on("tmpfs", DIR_FILES, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=4m", message)) die("%s", message);
-  for (size_t i = 0; i < sizeof etc / sizeof *etc; i++)
-    if (make_file(etc[i][1]) < 0) die("%s", etc[i][1]);
+  for (size_t i = 0; i < ETC_FILES; i++)
+    if (make_file(etc_files[i].source) < 0) die("%s", etc_files[i].source);
 }
 
 static bool write_file(const char *key, const char *path, char *message) {
@@ -53,9 +51,9 @@ static bool write_file(const char *key, const char *path, char *message) {
   return true;
 }
 
-static bool etc_files(char *message) {
-  for (size_t i = 0; i < sizeof etc / sizeof *etc; i++)
-    if (!write_file(etc[i][0], etc[i][1], message)) return false;
+static bool write_files(char *message) {
+  for (size_t i = 0; i < ETC_FILES; i++)
+    if (!write_file(etc_files[i].key, etc_files[i].source, message)) return false;
   return true;
 }
 
@@ -132,7 +130,7 @@ bool disk_prepare(void) {
 }
 
 bool root_mount(const struct config *c, char *message) {
-  if (root_ready) return etc_files(message);
+  if (root_ready) return write_files(message);
   if (*c->root == 0) return fail(message, "no root device");
   if (!image_mount(c->root, message)) return false;
   if (*c->disk != 0) {
@@ -140,7 +138,7 @@ bool root_mount(const struct config *c, char *message) {
   } else if (!mount_on("tmpfs", DIR_DISK, "tmpfs", MS_NODEV, "mode=0755", message)) {
     return false;
   }
-  return overlay_mount(message) && etc_files(message);
+  return overlay_mount(message) && write_files(message);
 }
 
 void root_unmount(void) {

@@ -15,10 +15,7 @@
 #define OPEN_TREE_CLOEXECED O_CLOEXEC
 #define MOVE_FROM_FD 4u /* MOVE_MOUNT_F_EMPTY_PATH */
 
-static const struct {
-  const char *source, *target;
-} files[] = {{DIR_FILES "/hosts", "/etc/hosts"}, {DIR_FILES "/hostname", "/etc/hostname"}, {DIR_FILES "/resolv.conf", "/etc/resolv.conf"}};
-#define FILES (sizeof files / sizeof *files)
+const struct etc_file etc_files[ETC_FILES] = {{"etc_hosts", DIR_FILES "/hosts", "/etc/hosts"}, {"etc_hostname", DIR_FILES "/hostname", "/etc/hostname"}, {"etc_resolv", DIR_FILES "/resolv.conf", "/etc/resolv.conf"}};
 
 bool mount_options(const char *options, unsigned long *flags, char *data, size_t data_size) {
   static const struct {
@@ -125,26 +122,26 @@ static bool pivot(char *message) {
 void container_places(void) {
   static const char *const directories[] = {"/proc", "/dev", "/sys"};
   for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) make_dirs(directories[i]);
-  for (size_t i = 0; i < FILES; i++) make_file(files[i].target);
+  for (size_t i = 0; i < ETC_FILES; i++) make_file(etc_files[i].target);
 }
 
 static bool bind_files(const int *trees, char *message) {
-  for (size_t i = 0; i < FILES; i++) {
+  for (size_t i = 0; i < ETC_FILES; i++) {
     if (trees[i] < 0) continue; /* CONFIG did not name it: the image's own stays */
-    int error = make_file(files[i].target);
-    if (error < 0) return fail(message, "%s: %s", files[i].target, strerror(-error));
-    if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, files[i].target, MOVE_FROM_FD) < 0)
-      return fail(message, "%s: %s", files[i].target, strerror(errno));
+    int error = make_file(etc_files[i].target);
+    if (error < 0) return fail(message, "%s: %s", etc_files[i].target, strerror(-error));
+    if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, etc_files[i].target, MOVE_FROM_FD) < 0)
+      return fail(message, "%s: %s", etc_files[i].target, strerror(errno));
     close(trees[i]);
   }
   return true;
 }
 
 bool container_enter(const struct config *c, char *message) {
-  int trees[FILES];
+  int trees[ETC_FILES];
   const unsigned long quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV, fixed = c->privileged ? 0 : MS_RDONLY;
-  for (size_t i = 0; i < FILES; i++)
-    trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, files[i].source, OPEN_TREE_CLONED | OPEN_TREE_CLOEXECED);
+  for (size_t i = 0; i < ETC_FILES; i++)
+    trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, etc_files[i].source, OPEN_TREE_CLONED | OPEN_TREE_CLOEXECED);
   return pivot(message) && mount_new("proc", "/proc", quiet, message) && container_dev(c, message) &&
          mount_new("sysfs", "/sys", quiet | fixed, message) && mount_new("cgroup2", "/sys/fs/cgroup", quiet | fixed, message) &&
          bind_files(trees, message);

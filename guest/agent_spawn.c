@@ -190,7 +190,7 @@ int become(const struct spec *spec, bool first, int program, const struct stdio 
   return fail(message, "init: %s", strerror(errno)), 126;
 }
 
-static void close_all(int *fds, size_t count) {
+void close_all(const int *fds, size_t count) {
   for (size_t i = 0; i < count; i++)
     if (fds[i] >= 0) close(fds[i]);
 }

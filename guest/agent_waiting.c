@@ -76,11 +76,6 @@ static bool has_entered(int report) {
   return n == sizeof r && r.what == 'W';
 }
 
-static void close_all(const int *fds, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (fds[i] >= 0) close(fds[i]);
-}
-
 void waiting_prepare(void) {
   /* in 0-1, out 2-3, err 4-5, report 6-7, orders 8-9, cgroup 10 */
   hidden(&done.masked, "hull_masked");
@@ -148,10 +143,9 @@ static bool mount_suits(const char *entry) {
 
 /* Nothing asks for more than what it can still do. */
 static bool suits(const struct spec *spec) {
-  static const char *const keys[] = {"etc_hosts", "etc_hostname", "etc_resolv"};
   if (control < 0 || spec->rehearsal || config.privileged || (config.shm_size != 0 && config.shm_size != DEFAULT_SHM) || config.sysctls.count > 0 || config.size + spec->size > TOLD_MAX) return false;
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-    if (text_find(config.text, config.size, keys[i]) == NULL) return false; /* its own is in the way of the image's */
+  for (size_t i = 0; i < ETC_FILES; i++)
+    if (text_find(config.text, config.size, etc_files[i].key) == NULL) return false; /* its own is in the way of the image's */
   for (size_t i = 0; i < config.mounts.count; i++)
     if (!mount_suits(config.mounts.items[i])) return false;
   return same(&config.masked, &done.masked) && same(&config.ropaths, &done.ropaths);
